@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package core
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// rlimitCount is the number of resource limits, RLIM_NLIMITS.
+const rlimitCount = 16
+
+// identity is what a program inherits from the host by way of the shepherd,
+// which inherited it when it was started. A host that has changed any of it
+// since, above all one that has dropped privileges, gets a new shepherd: a
+// program never runs as somebody that the host no longer is.
+type identity struct {
+	uids, gids [3]int
+	groups     []int
+	nice       int
+	rlimits    [rlimitCount]unix.Rlimit
+}
+
+func currentIdentity() identity {
+	var id identity
+	id.uids[0], id.uids[1], id.uids[2] = unix.Getresuid()
+	id.gids[0], id.gids[1], id.gids[2] = unix.Getresgid()
+	id.groups, _ = unix.Getgroups() // cannot fail: the slice is as large as the kernel says
+	id.nice, _ = unix.Getpriority(unix.PRIO_PROCESS, 0)
+	for i := range id.rlimits {
+		_ = unix.Prlimit(0, i, nil, &id.rlimits[i])
+	}
+	return id
+}
+
+func (id *identity) equal(other *identity) bool {
+	return id.uids == other.uids && id.gids == other.gids && slices.Equal(id.groups, other.groups) &&
+		id.nice == other.nice && id.rlimits == other.rlimits
+}
+
+// hostPIDFD opens a descriptor that tells the shepherd when this process has
+// died, or returns -1 where the kernel has none.
+func hostPIDFD() int {
+	fd, err := aboveStdio(unix.PidfdOpen(unix.Getpid(), 0))
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
+func killPIDFD(fd int) { _ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) }
