@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"libnetrunner/core/wire"
 )
 
 // rlimitCount is the number of resource limits, RLIM_NLIMITS.
@@ -31,12 +33,21 @@ func currentIdentity() identity {
 	for i := range id.rlimits {
 		_ = unix.Prlimit(0, i, nil, &id.rlimits[i])
 	}
+	id.rlimits[unix.RLIMIT_NOFILE].Cur = 0 // goes with every Spawn
 	return id
 }
 
 func (id *identity) equal(other *identity) bool {
 	return id.uids == other.uids && id.gids == other.gids && slices.Equal(id.groups, other.groups) &&
 		id.nice == other.nice && id.rlimits == other.rlimits
+}
+
+// hostNoFile is the host's RLIMIT_NOFILE. The shepherd raises its own, so that
+// programs are told theirs.
+func hostNoFile() (wire.Rlimit, bool) {
+	var limit unix.Rlimit
+	err := unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &limit)
+	return wire.Rlimit{Resource: unix.RLIMIT_NOFILE, Soft: limit.Cur, Hard: limit.Max}, err == nil
 }
 
 // hostPIDFD opens a descriptor that tells the shepherd when this process has

@@ -122,6 +122,10 @@ func (p *Process) prepare(o *Options) error {
 		Argv:    o.Argv,
 		Env:     o.Env,
 	}
+	// First, so that an explicit one among o.Rlimits counts.
+	if limit, ok := hostNoFile(); ok {
+		spawn.Rlimits = append([]wire.Rlimit{limit}, o.Rlimits...)
+	}
 	switch o.KillTimeout {
 	case 0:
 		spawn.KillTimeout = int64(DefaultKillTimeout)
@@ -203,8 +207,8 @@ func (p *Process) Launch() (Need, error) {
 	sent, err := s.send(p)
 	if err != nil {
 		s.listen() // it may have said why
-		s.fail(&Error{unix.EOWNERDEAD, "the shepherd was killed"})
-		if s.gone.Errno == unix.ENOPKG {
+		s.fail(&Error{errShepherdDied, "the shepherd was killed"})
+		if s.gone.Errno == errNoShepherd {
 			return Need{}, s.gone
 		}
 		p.shepherd, p.queued = nil, false
@@ -269,7 +273,7 @@ func (r *Runner) greetingOverdue(s *shepherd) *Error {
 	if !s.greeted {
 		s.listen()
 	}
-	if s.gone != nil && s.gone.Errno == unix.ENOPKG {
+	if s.gone != nil && s.gone.Errno == errNoShepherd {
 		return s.gone
 	}
 	return nil
@@ -355,7 +359,7 @@ func (p *Process) lose() {
 	}
 	// A process that is killed closes its sockets one after the other: this
 	// one may be the first to tell, and nothing more must be sent to it.
-	s.fail(&Error{unix.EOWNERDEAD, "the shepherd was killed"})
+	s.fail(&Error{errShepherdDied, "the shepherd was killed"})
 	if p.state.Phase == Starting {
 		p.fail(s.gone)
 	} else {

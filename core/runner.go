@@ -170,7 +170,7 @@ func (s *shepherd) listen() {
 			return err
 		}
 		if hello.Revision != wire.Revision || hello.Version != s.runner.version {
-			return &Error{unix.ENOPKG, fmt.Sprintf(
+			return &Error{errNoShepherd, fmt.Sprintf(
 				"%s: is version %s (protocol %d), the library is version %s (protocol %d)",
 				s.path, hello.Version, hello.Revision, s.runner.version, wire.Revision)}
 		}
@@ -182,16 +182,16 @@ func (s *shepherd) listen() {
 	switch {
 	case err == nil || err == unix.EAGAIN:
 		if !s.greeted && time.Now().After(s.deadline) {
-			s.fail(&Error{unix.ENOPKG, s.path + ": did not greet, so it is no netrunner-shepherd"})
+			s.fail(&Error{errNoShepherd, s.path + ": did not greet, so it is no netrunner-shepherd"})
 		}
 	case errors.As(err, &mismatch):
 		s.fail(mismatch)
 	case s.greeted:
-		s.fail(&Error{unix.EOWNERDEAD, "the shepherd was killed"})
+		s.fail(&Error{errShepherdDied, "the shepherd was killed"})
 	case errors.Is(err, io.EOF) || err == unix.ECONNRESET:
-		s.fail(&Error{unix.ENOPKG, s.path + ": ended without a greeting, so it is no netrunner-shepherd, or the kernel is too old for it"})
+		s.fail(&Error{errNoShepherd, s.path + ": ended without a greeting, so it is no netrunner-shepherd, or the kernel is too old for it"})
 	default:
-		s.fail(&Error{unix.ENOPKG, s.path + ": is no netrunner-shepherd: " + err.Error()})
+		s.fail(&Error{errNoShepherd, s.path + ": is no netrunner-shepherd: " + err.Error()})
 	}
 }
 

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command netrunner-shepherd holds the programs that a host process runs
+// through libnetrunner, and kills them when they end, when the host releases
+// them, or when the host dies in any way. The library starts it; nobody else
+// does.
+//
+// Its threads are made before the first program is, and none later: under a
+// process limit that a fork bomb has used up a Go program that needs another
+// thread dies.
+//
+//	reaper    the main thread; sleeps in waitid(2), knows of every end
+//	workers   one leads: it sleeps in epoll_wait(2), serves the sockets and
+//	          forks. The others stand by, see lead in shepherd_linux.go
+//	watch     sleeps on a timer that runs while the leader forks
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// version is set by the linker and must be that of the library.
+var version = "0.0.0-dev"
+
+// controlSocket is the descriptor that the library leaves to us.
+const controlSocket = 3
+
+// spareThreads are for what the runtime may want to do beside our own threads:
+// collect garbage, hand over a processor while a thread is in a system call.
+const spareThreads = 8
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == "--version" {
+		fmt.Println("netrunner-shepherd", version)
+		return
+	}
+	runtime.LockOSThread()
+	if err := prepare(); err != nil {
+		fmt.Fprintf(os.Stderr, "netrunner-shepherd: %v\nThis program is started by libnetrunner; it is of no use by itself.\n", err)
+		os.Exit(2)
+	}
+	makeThreads(spareThreads)
+	s, err := newShepherd(controlSocket)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "netrunner-shepherd:", err)
+		os.Exit(1)
+	}
+	s.start()
+	s.reap()
+}
+
+// prepare makes this process what programs inherit nothing bad from.
+func prepare() error {
+	kind, err := unix.GetsockoptInt(controlSocket, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_STREAM {
+		return fmt.Errorf("descriptor %d is not a control socket", controlSocket)
+	}
+	unix.CloseOnExec(controlSocket)
+	if err := unix.Chdir("/"); err != nil {
+		return err
+	}
+	// Orphans of our programs become our children.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("prctl PR_SET_CHILD_SUBREAPER: %w", err)
+	}
+	// Signals that end a service are for the host to obey. They are caught and
+	// dropped, not ignored: programs would inherit that.
+	signal.Notify(make(chan os.Signal), unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT,
+		unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPIPE)
+	raiseFileLimit()
+	// Little is allocated and most of it lives as long as a spawn.
+	debug.SetGCPercent(50)
+	return nil
+}
+
+// raiseFileLimit allows as many programs as the host's hard limit does. Each
+// program gets the host's own soft limit back.
+func raiseFileLimit() {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur < limit.Max {
+		limit.Cur = limit.Max
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	}
+}
+
+// makeThreads makes the runtime start threads, which it keeps for later.
+func makeThreads(n int) {
+	var started, done sync.WaitGroup
+	release := make(chan struct{})
+	started.Add(n)
+	done.Add(n)
+	for range n {
+		go func() {
+			runtime.LockOSThread()
+			started.Done()
+			<-release
+			runtime.UnlockOSThread() // a thread that ends unlocked goes to the pool
+			done.Done()
+		}()
+	}
+	started.Wait()
+	close(release)
+	done.Wait()
+}

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"container/heap"
+	"io"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"libnetrunner/core/wire"
+)
+
+// program is a program that runs, or that has left something running.
+type program struct {
+	pid    int // and the id of its process group
+	socket int // the process socket, -1 when the host has no more use for it
+	reader wire.Reader
+
+	linger      bool
+	killTimeout time.Duration // or wire.KillNow
+
+	reason   wire.Reason
+	sent     uint64 // the signals that the host has sent, see signalBit
+	stopping bool   // SIGTERM has been sent
+	ended    bool   // the leader has been reaped
+	exited   wire.Exited
+
+	// Its place among the timers: of the time limit, later of the grace.
+	deadline int64
+	index    int // in timers, -1: none
+}
+
+// started takes a program in whose execve(2) has succeeded.
+func (s *shepherd) started(r *request, pid int) {
+	p := &program{
+		pid: pid, socket: r.descriptors[0], index: -1,
+		linger:      r.spawn.Flags&wire.SpawnLinger != 0,
+		killTimeout: time.Duration(r.spawn.KillTimeout),
+	}
+	s.send(p.socket, (&wire.Started{PID: int32(pid)}).Encode())
+	r.descriptors = r.descriptors[1:]
+	r.close()
+
+	s.byPID[pid] = p
+	s.bySocket[p.socket] = p
+	if err := s.watchDescriptor(p.socket); err != nil || s.hostGone {
+		s.abandon(p) // ENOMEM or ENOSPC: what can't be watched must not run
+		return
+	}
+	if r.spawn.Timeout > 0 {
+		s.arm(p, time.Duration(r.spawn.Timeout))
+	}
+}
+
+// serveProgram takes what the host says about a program.
+func (s *shepherd) serveProgram(p *program) {
+	for {
+		err := p.reader.Read(p.socket, s.scratch, func(h wire.Header, payload []byte, descriptors []int) error {
+			for _, fd := range descriptors {
+				_ = unix.Close(fd)
+			}
+			return s.command(p, h, payload)
+		})
+		switch {
+		case err == nil && p.socket >= 0:
+			continue
+		case err == nil || err == unix.EAGAIN:
+		default: // the end, or nonsense
+			s.abandon(p)
+		}
+		return
+	}
+}
+
+func (s *shepherd) command(p *program, h wire.Header, payload []byte) error {
+	switch h.Type {
+	case wire.TypeSignal:
+		signal, err := wire.ParseSignal(payload)
+		if err != nil {
+			return err
+		}
+		errno := s.signal(p, unix.Signal(signal.Number))
+		if errno == 0 && signal.Number > 0 {
+			p.sent |= signalBit(signal.Number)
+		}
+		if !p.ended {
+			s.send(p.socket, (&wire.Answer{Sequence: signal.Sequence, Errno: int32(errno)}).Encode())
+		}
+	case wire.TypeStop:
+		stop, err := wire.ParseStop(payload)
+		if err != nil {
+			return err
+		}
+		s.stop(p, stop.Reason)
+	case wire.TypeRelease:
+		s.letGo(p)
+		s.stop(p, wire.ReasonKilled)
+	default:
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+
+// signal sends a signal to a program and its process group. While the program
+// has not been reaped, neither number can be anybody else's.
+func (s *shepherd) signal(p *program, sig unix.Signal) unix.Errno {
+	if p.ended {
+		if p.linger {
+			return s.signalRest(p, sig)
+		}
+		return unix.ESRCH
+	}
+	err := unix.Kill(-p.pid, sig)
+	if group, groupErr := unix.Getpgid(p.pid); groupErr == nil && group != p.pid {
+		err = unix.Kill(p.pid, sig) // it has moved to another group
+	}
+	errno, _ := err.(unix.Errno)
+	return errno
+}
+
+// signalRest signals the group of a program that has been reaped. Its number
+// is still that group's as long as one of our own children is in it.
+func (s *shepherd) signalRest(p *program, sig unix.Signal) unix.Errno {
+	if !s.groupLives(p) {
+		return unix.ESRCH
+	}
+	errno, _ := unix.Kill(-p.pid, sig).(unix.Errno)
+	return errno
+}
+
+// stop ends a program: SIGTERM, grace, SIGKILL. The first reason counts.
+func (s *shepherd) stop(p *program, reason wire.Reason) {
+	if p.reason == wire.ReasonOwn {
+		p.reason = reason
+	}
+	if reason == wire.ReasonOutput || p.killTimeout == wire.KillNow {
+		s.kill(p)
+		return
+	}
+	if p.stopping {
+		return
+	}
+	p.stopping = true
+	if s.signal(p, unix.SIGTERM) == unix.ESRCH && p.ended {
+		return // nothing has lingered
+	}
+	s.signal(p, unix.SIGCONT) // a stopped process takes no SIGTERM
+	s.arm(p, p.killTimeout)
+}
+
+func (s *shepherd) kill(p *program) {
+	s.disarm(p)
+	p.stopping = true
+	s.signal(p, unix.SIGKILL)
+	if p.ended && p.linger {
+		s.drain(p)
+	}
+}
+
+// letGo drops the process socket: the host has no more use for it.
+func (s *shepherd) letGo(p *program) {
+	if p.socket < 0 {
+		return
+	}
+	delete(s.bySocket, p.socket)
+	s.forget(p.socket)
+	p.reader.Close()
+	p.socket = -1
+}
+
+// abandon kills a program whose host has died, or is not to be understood.
+func (s *shepherd) abandon(p *program) {
+	s.letGo(p)
+	s.kill(p)
+}
+
+// ended reaps a program, after it has killed the rest of its group.
+func (s *shepherd) ended(p *program) {
+	if !p.linger {
+		// Before the leader is reaped, while its number is still this group's.
+		_ = unix.Kill(-p.pid, unix.SIGKILL)
+	}
+	var status unix.WaitStatus
+	var usage unix.Rusage
+	pid, err := unix.Wait4(p.pid, &status, unix.WNOHANG|unix.WALL, &usage)
+	if err != nil || pid != p.pid {
+		return
+	}
+	delete(s.byPID, p.pid)
+	if !p.linger || !p.stopping {
+		s.disarm(p)
+	}
+	p.ended = true
+	p.exited = outcome(status, &usage)
+	p.exited.Reason = p.endReason()
+	p.exited.Time = now()
+	if p.linger && !p.stopping {
+		s.tellExit(p)
+		return
+	}
+	s.drain(p)
+}
+
+// endReason says whether it was us. A program that handles the SIGTERM that
+// nr_kill(3) sent, and exits, has been killed by it.
+func (p *program) endReason() wire.Reason {
+	by := p.exited.Signal
+	if by < 0 {
+		by = int32(unix.SIGTERM)
+	}
+	if p.reason == wire.ReasonOwn && p.sent&signalBit(by) != 0 {
+		return wire.ReasonKilled
+	}
+	return p.reason
+}
+
+func signalBit(number int32) uint64 { return 1 << ((number - 1) & 63) }
+
+func outcome(status unix.WaitStatus, usage *unix.Rusage) wire.Exited {
+	e := wire.Exited{
+		Code: -1, Signal: -1,
+		Usage: wire.Usage{
+			User:                uint64(usage.Utime.Nano()),
+			System:              uint64(usage.Stime.Nano()),
+			MaxRSS:              uint64(usage.Maxrss) << 10,
+			MinorFaults:         uint64(usage.Minflt),
+			MajorFaults:         uint64(usage.Majflt),
+			BlocksIn:            uint64(usage.Inblock),
+			BlocksOut:           uint64(usage.Oublock),
+			VoluntarySwitches:   uint64(usage.Nvcsw),
+			InvoluntarySwitches: uint64(usage.Nivcsw),
+		},
+	}
+	if status.Signaled() {
+		e.Signal = int32(status.Signal())
+		e.Core = status.CoreDump()
+	} else {
+		e.Code = int32(status.ExitStatus())
+	}
+	return e
+}
+
+// drain waits for the end of the rest of a group that has been killed.
+func (s *shepherd) drain(p *program) {
+	s.draining[p] = struct{}{}
+	s.settle()
+	if _, left := s.draining[p]; left {
+		s.wake()
+	}
+}
+
+// settle finishes the programs whose groups are gone.
+func (s *shepherd) settle() {
+	for p := range s.draining {
+		if s.groupGone(p) {
+			delete(s.draining, p)
+			s.disarm(p)
+			s.tellExit(p)
+			s.letGo(p)
+		}
+	}
+}
+
+// tellExit tells the host how a program ended. What lingers keeps its socket,
+// by whose end we learn that it is to linger no more.
+func (s *shepherd) tellExit(p *program) {
+	if p.socket < 0 {
+		return
+	}
+	if p.exited.Time != 0 {
+		s.send(p.socket, p.exited.Encode())
+	}
+	_ = unix.Shutdown(p.socket, unix.SHUT_WR)
+}
+
+// groupGone tells whether nothing is left of a group that has been killed. What
+// has lingered may be gone for so long that its number is somebody else's.
+func (s *shepherd) groupGone(p *program) bool {
+	return unix.Kill(-p.pid, 0) == unix.ESRCH || p.linger && !s.groupLives(p)
+}
+
+// groupLives tells whether an orphan of a program that has been reaped is left
+// in its group.
+func (s *shepherd) groupLives(p *program) bool {
+	for _, pid := range orphans() {
+		if group, err := unix.Getpgid(pid); err == nil && group == p.pid {
+			return true
+		}
+	}
+	return false
+}
+
+// timers is a heap of programs by deadline.
+type timers []*program
+
+func (t timers) Len() int           { return len(t) }
+func (t timers) Less(i, j int) bool { return t[i].deadline < t[j].deadline }
+func (t timers) Swap(i, j int) {
+	t[i], t[j] = t[j], t[i]
+	t[i].index, t[j].index = i, j
+}
+func (t *timers) Push(x any) {
+	p := x.(*program)
+	p.index = len(*t)
+	*t = append(*t, p)
+}
+func (t *timers) Pop() any {
+	last := len(*t) - 1
+	p := (*t)[last]
+	(*t)[last] = nil
+	*t = (*t)[:last]
+	p.index = -1
+	return p
+}
+
+func (s *shepherd) arm(p *program, d time.Duration) {
+	s.disarm(p)
+	if start := now(); int64(d) < 1<<62-start { // else it is beyond all time
+		p.deadline = start + int64(d)
+		heap.Push(&s.timers, p)
+	}
+}
+
+func (s *shepherd) disarm(p *program) {
+	if p.index >= 0 {
+		heap.Remove(&s.timers, p.index)
+	}
+}
+
+// expireTimers acts on the deadlines that have passed.
+func (s *shepherd) expireTimers() {
+	for len(s.timers) > 0 && s.timers[0].deadline <= now() {
+		p := heap.Pop(&s.timers).(*program)
+		if p.stopping {
+			s.kill(p)
+		} else {
+			s.stop(p, wire.ReasonTimeout)
+		}
+	}
+}
+
+// orphans are the children of this process that it did not fork: those that
+// the kernel gave to the main thread, as the workers fork the programs.
+func orphans() []int {
+	var pids []int
+	for _, field := range bytes.Fields(readAll("/proc/self/task/" + strconv.Itoa(unix.Getpid()) + "/children")) {
+		if pid, err := strconv.Atoi(string(field)); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func readAll(path string) []byte {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	var all []byte
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := unix.Read(fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if n <= 0 {
+			return all
+		}
+		all = append(all, buf[:n]...)
+	}
+}
+
+// parseUmask finds the umask in the text of /proc/PID/status, or returns -1.
+func parseUmask(status []byte) int {
+	_, rest, found := bytes.Cut(status, []byte("\nUmask:\t"))
+	if !found {
+		return -1
+	}
+	digits, _, _ := bytes.Cut(rest, []byte("\n"))
+	mask, err := strconv.ParseUint(string(digits), 8, 32)
+	if err != nil {
+		return -1
+	}
+	return int(mask)
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A script is what a new child does between clone(2) and execve(2), as a table
+// of system calls. The child shares the shepherd's memory (CLONE_VM) and its
+// parent thread sleeps until it has executed or ended (CLONE_VFORK), so it may
+// run no Go code: a few lines of assembly walk the table.
+//
+// Against syscall.ForkExec this sets what SysProcAttr can't (umask, limits,
+// niceness, no_new_privs), tells the step that failed without a pipe, and can
+// look through PATH with the program's own permissions. See
+// docs/decisions/0002-fork.md.
+type script struct {
+	rows  []row
+	steps []step     // what the rows do, for messages
+	keep  [][]uint64 // memory that rows point to
+
+	tid    atomic.Int32 // the child, from before it runs until it is known
+	failed *row
+	args   cloneArgs // here, as a stack may move under a uintptr
+}
+
+// row is one system call. script_linux_*.s know its layout.
+type row struct {
+	trap, a0, a1, a2, a3 uintptr
+	tolerated            uint64 // bit n: go on after errno n
+	result               int64  // what it returned, a negative errno for an error
+}
+
+// step describes a row: "chdir", "/nowhere".
+type step struct {
+	name    string
+	subject any
+}
+
+func (s *script) reset() {
+	clear(s.rows) // they point to memory that is not ours any more
+	s.rows, s.steps, s.keep = s.rows[:0], s.steps[:0], s.keep[:0]
+}
+
+func (s *script) add(name string, subject any, trap, a0, a1, a2, a3 uintptr) *row {
+	s.rows = append(s.rows, row{trap: trap, a0: a0, a1: a1, a2: a2, a3: a3})
+	s.steps = append(s.steps, step{name, subject})
+	return &s.rows[len(s.rows)-1]
+}
+
+func (r *row) tolerate(errnos ...unix.Errno) {
+	for _, e := range errnos {
+		r.tolerated |= 1 << e
+	}
+}
+
+// stepError is a step of a script that failed.
+type stepError struct {
+	errno unix.Errno
+	step  step
+}
+
+func (e *stepError) Error() string {
+	if e.step.subject == nil {
+		return fmt.Sprintf("%s: %v", e.step.name, e.errno)
+	}
+	return fmt.Sprintf("%s %v: %v", e.step.name, e.step.subject, e.errno)
+}
+
+// cloneArgs is struct clone_args of clone3(2).
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+// withoutClone3 is set when the kernel, or more likely a container's seccomp
+// filter, has refused clone3(2).
+var withoutClone3 atomic.Bool
+
+// run makes the child and returns its pid when it has executed. An error is a
+// *stepError; then no child is left. The caller is locked to a thread which
+// lives as long as the shepherd, as PR_SET_PDEATHSIG is about that thread.
+func (s *script) run() (int, error) {
+	s.tid.Store(0)
+	s.failed = nil
+
+	pid := -int(unix.ENOSYS)
+	if !withoutClone3.Load() {
+		pid = s.clone3()
+	}
+	if pid == -int(unix.ENOSYS) || pid == -int(unix.EPERM) {
+		withoutClone3.Store(true)
+		pid = s.clone()
+	}
+	if pid < 0 {
+		return 0, &stepError{unix.Errno(-pid), step{name: "clone"}}
+	}
+	if s.failed == nil {
+		return pid, nil
+	}
+	for {
+		_, err := unix.Wait4(pid, nil, unix.WALL, nil)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	return 0, s.failure()
+}
+
+func (s *script) clone3() int {
+	s.args = cloneArgs{
+		// CLONE_CLEAR_SIGHAND: no handler of ours can run in the child.
+		flags:      unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PARENT_SETTID | unix.CLONE_CLEAR_SIGHAND,
+		parentTID:  uint64(uintptr(unsafe.Pointer(&s.tid))),
+		exitSignal: uint64(unix.SIGCHLD),
+	}
+	return s.fork(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&s.args)), unsafe.Sizeof(s.args), 0, s.rows)
+}
+
+// clone is clone3 by older means: the signal handlers are reset one by one.
+func (s *script) clone() int {
+	const flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PARENT_SETTID | uintptr(unix.SIGCHLD)
+	rows := make([]row, 0, lastSignal+len(s.rows))
+	for sig := uintptr(1); sig <= lastSignal; sig++ {
+		r := row{trap: unix.SYS_RT_SIGACTION, a0: sig, a1: uintptr(unsafe.Pointer(&defaultAction)), a3: 8}
+		r.tolerate(unix.EINVAL) // SIGKILL, SIGSTOP
+		rows = append(rows, r)
+	}
+	resets := len(rows)
+	rows = append(rows, s.rows...)
+	pid := s.fork(unix.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(&s.tid)), rows)
+	copy(s.rows, rows[resets:])
+	if s.failed != nil {
+		index := (uintptr(unsafe.Pointer(s.failed)) - uintptr(unsafe.Pointer(&rows[0]))) / unsafe.Sizeof(row{})
+		s.failed = &s.rows[int(index)-resets]
+	}
+	return pid
+}
+
+const lastSignal = 64
+
+// defaultAction is the kernel's struct sigaction for SIG_DFL.
+var defaultAction [4]uint64
+
+func (s *script) fork(trap, a0, a1, a2 uintptr, rows []row) int {
+	// A signal that came between clone(2) and the child's reset of its handlers
+	// would run one of ours on our stack.
+	all, old := ^uint64(0), uint64(0)
+	setMask := func(new, old *uint64) {
+		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
+			uintptr(unsafe.Pointer(new)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
+	}
+	setMask(&all, &old)
+	pid := blockingVfork(trap, a0, a1, a2, &rows[0], &s.failed)
+	setMask(&old, nil)
+	runtime.KeepAlive(s)
+	return int(pid)
+}
+
+// failure finds out what to say: of a search through PATH not the last
+// failure but, as execvp(3) does, a file that was there and not permitted.
+func (s *script) failure() error {
+	index := int((uintptr(unsafe.Pointer(s.failed)) - uintptr(unsafe.Pointer(&s.rows[0]))) / unsafe.Sizeof(row{}))
+	errno := unix.Errno(-s.failed.result)
+	if s.failed.trap == unix.SYS_EXECVE {
+		for _, r := range s.rows[:index] {
+			if r.trap == unix.SYS_EXECVE && r.result == -int64(unix.EACCES) {
+				errno = unix.EACCES
+			}
+		}
+	}
+	return &stepError{errno, s.steps[index]}
+}
+
+// blockingVfork is vforkScript with the Go scheduler told that this thread is
+// away in a system call, for as long as an execve(2) from a dead file server
+// takes: collection and the other threads go on.
+//
+//go:nosplit
+//go:norace
+func blockingVfork(trap, a0, a1, a2 uintptr, rows *row, failed **row) uintptr {
+	entersyscall()
+	pid := vforkScript(trap, a0, a1, a2, 0, 0, rows, failed)
+	exitsyscall()
+	return pid
+}
+
+//go:noescape
+func vforkScript(trap, a0, a1, a2, a3, a4 uintptr, rows *row, failed **row) (pid uintptr)
+
+//go:linkname entersyscall runtime.entersyscall
+func entersyscall()
+
+//go:linkname exitsyscall runtime.exitsyscall
+func exitsyscall()

@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"libnetrunner/core/wire"
+)
+
+// workers is how many execve(2) may hang at once, one less, before programs
+// have to queue behind them. Kills never do.
+const workers = 8
+
+// stuckAfter is how long a fork may take until another worker takes over.
+const stuckAfter = 10 * time.Millisecond
+
+// receiveSize is how much is taken from a socket at once. Frames may be larger.
+const receiveSize = 64 << 10
+
+// shepherd is all there is. One lock guards it: what is done under it does not
+// block. The fork of a program, which may, is done without.
+type shepherd struct {
+	control int
+	epoll   int
+	wakeup  int // eventfd that wakes the leader
+	timer   int // timerfd of the watch
+
+	mu       sync.Mutex
+	greeted  bool
+	hostGone bool
+	host     int // pidfd, -1 when there is none
+	status   int // /proc/PID/status of the host, -1 when there is none
+	reader   wire.Reader
+	scratch  []byte // what has just been received
+
+	queue    []*request
+	bySocket map[int]*program
+	byPID    map[int]*program // those whose leader has not been reaped
+	draining map[*program]struct{}
+	timers   timers
+
+	// Leadership, see lead.
+	token   chan struct{}
+	term    uint64 // counts the leaders
+	forking bool   // the leader of this term is away
+	stuck   int    // former leaders that still are
+	scripts [workers]*script
+
+	// The reaper sleeps here when there are no children, and when it knows of
+	// the end of a child that its worker does not know of yet.
+	forked *sync.Cond
+	forks  uint64
+}
+
+// request is a Spawn that waits for its fork.
+type request struct {
+	spawn       *wire.SpawnRequest
+	descriptors []int
+}
+
+func (r *request) close() {
+	for _, fd := range r.descriptors {
+		_ = unix.Close(fd)
+	}
+	r.descriptors = nil
+}
+
+func newShepherd(control int) (*shepherd, error) {
+	s := &shepherd{
+		control: control, host: -1, status: -1,
+		scratch:  make([]byte, receiveSize),
+		bySocket: make(map[int]*program),
+		byPID:    make(map[int]*program),
+		draining: make(map[*program]struct{}),
+		token:    make(chan struct{}, 1),
+	}
+	s.forked = sync.NewCond(&s.mu)
+	var err error
+	if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	if s.wakeup, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("eventfd2: %w", err)
+	}
+	if s.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("timerfd_create: %w", err)
+	}
+	for _, fd := range []int{s.control, s.wakeup} {
+		if err := s.watchDescriptor(fd); err != nil {
+			return nil, fmt.Errorf("epoll_ctl: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// start starts the workers and the watch, each on a thread of its own.
+func (s *shepherd) start() {
+	var ready sync.WaitGroup
+	ready.Add(workers + 1)
+	for i := range s.scripts {
+		s.scripts[i] = new(script)
+		go func() {
+			runtime.LockOSThread() // for ever: see script.run
+			ready.Done()
+			for range s.token {
+				s.lead(s.scripts[i])
+			}
+		}()
+	}
+	go func() {
+		runtime.LockOSThread()
+		ready.Done()
+		s.watch()
+	}()
+	ready.Wait()
+	s.token <- struct{}{}
+}
+
+func (s *shepherd) watchDescriptor(fd int) error {
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(fd)}
+	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &event)
+}
+
+// lead serves the sockets until this worker has been away in a fork for so
+// long that another one leads.
+//
+// There is one thread because most forks take less time than it takes to wake
+// another. A program on a dead file server, though, can hold its execve(2) for
+// ever: then the watch makes a standby the leader, and this worker, when it
+// comes back, hands in what became of its fork and stands by.
+func (s *shepherd) lead(forker *script) {
+	var events [64]unix.EpollEvent
+	timeout := 0
+	for {
+		n, err := unix.EpollWait(s.epoll, events[:], timeout)
+		if err != nil {
+			n = 0 // EINTR
+		}
+		s.mu.Lock()
+		for _, event := range events[:n] {
+			s.serve(int(event.Fd))
+		}
+		s.expireTimers()
+		s.settle()
+		leading := true
+		if s.mayFork() {
+			request := s.queue[0]
+			s.queue[0] = nil
+			s.queue = s.queue[1:]
+			leading = s.spawn(forker, request)
+		}
+		timeout = s.timeout()
+		s.exitWhenDone()
+		s.mu.Unlock()
+		if !leading {
+			return
+		}
+	}
+}
+
+// mayFork keeps one worker from ever getting stuck.
+func (s *shepherd) mayFork() bool { return len(s.queue) > 0 && s.stuck < workers-1 }
+
+// drainInterval is how often we look whether the rest of a program's group is
+// gone, where its processes are not our children and nothing tells us.
+const drainInterval = 5 * time.Millisecond
+
+// timeout is how long the leader may sleep, in milliseconds.
+func (s *shepherd) timeout() int {
+	if s.mayFork() {
+		return 0
+	}
+	sleep := time.Duration(math.MaxInt64)
+	if len(s.timers) > 0 {
+		sleep = max(0, time.Duration(s.timers[0].deadline-now()))
+	}
+	if len(s.draining) > 0 {
+		sleep = min(sleep, drainInterval)
+	}
+	if sleep == math.MaxInt64 {
+		return -1
+	}
+	// Rounded up, so as not to spin until a deadline has really passed.
+	return int(min((sleep+time.Millisecond-1)/time.Millisecond, math.MaxInt32))
+}
+
+// now is CLOCK_MONOTONIC in nanoseconds.
+func now() int64 {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
+	return t.Nano()
+}
+
+// serve handles an event of the leader's epoll set.
+func (s *shepherd) serve(fd int) {
+	switch {
+	case fd == s.control:
+		s.serveControl()
+	case fd == s.wakeup:
+		var count [8]byte
+		_, _ = unix.Read(s.wakeup, count[:])
+	case fd == s.host:
+		s.hostDied()
+	default:
+		if p := s.bySocket[fd]; p != nil {
+			s.serveProgram(p)
+		}
+	}
+}
+
+func (s *shepherd) wake() {
+	one := [8]byte{1}
+	_, _ = unix.Write(s.wakeup, one[:])
+}
+
+func (s *shepherd) serveControl() {
+	err := s.reader.Read(s.control, s.scratch, s.controlFrame)
+	if err != nil && err != unix.EAGAIN {
+		s.hostDied()
+	}
+}
+
+var errHello = errors.New("not the greeting of this version's library")
+
+func (s *shepherd) controlFrame(h wire.Header, payload []byte, descriptors []int) error {
+	r := &request{descriptors: descriptors}
+	switch {
+	case h.Type == wire.TypeHello && !s.greeted:
+		return s.greet(payload, r)
+	case h.Type != wire.TypeSpawn || !s.greeted:
+		r.close()
+		return errHello
+	}
+	if len(descriptors) == 0 && h.Descriptors > 0 {
+		// Without even the process socket there is only this way to say so.
+		s.send(s.control, (&wire.Failed{Errno: int32(unix.EMFILE), Why: "the shepherd has no descriptors left"}).Encode())
+		return nil
+	}
+	if len(descriptors) == 0 {
+		return nil
+	}
+	if len(descriptors) != h.Descriptors {
+		s.refuse(r, unix.EMFILE, "the shepherd has no descriptors left")
+		return nil
+	}
+	spawn, err := wire.ParseSpawn(append([]byte(nil), payload...), len(descriptors))
+	if err != nil {
+		s.refuse(r, unix.EPROTO, "the shepherd got a "+err.Error())
+		return nil
+	}
+	r.spawn = spawn
+	s.queue = append(s.queue, r)
+	return nil
+}
+
+// greet checks the host's greeting and answers it, also when it does not fit,
+// for the host to say what met.
+func (s *shepherd) greet(payload []byte, r *request) error {
+	answer := wire.Hello{Revision: wire.Revision, Version: version, PID: int32(os.Getpid())}
+	s.send(s.control, answer.Encode(0))
+	hello, err := wire.ParseHello(payload)
+	if err != nil || hello.Revision != wire.Revision || hello.Version != version {
+		r.close()
+		return errHello
+	}
+	s.greeted = true
+	if len(r.descriptors) == 1 {
+		// The end of the control socket is not enough: a fork of the host may
+		// hold a copy of the other end.
+		s.host = r.descriptors[0]
+		if err := s.watchDescriptor(s.host); err != nil {
+			return err
+		}
+	}
+	status, err := unix.Open(fmt.Sprintf("/proc/%d/status", hello.PID), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		s.status = status
+	}
+	return nil
+}
+
+// send sends a frame to the host, which reads. Its socket is never full; if it
+// were the host would see the end of it instead.
+func (s *shepherd) send(fd int, frame []byte) {
+	if n, err := wire.Send(fd, frame, nil); err == nil && n < len(frame) {
+		_ = unix.Shutdown(fd, unix.SHUT_WR)
+	}
+}
+
+// refuse tells the host that a request can't be carried out.
+func (s *shepherd) refuse(r *request, errno unix.Errno, why string) {
+	s.send(r.descriptors[0], (&wire.Failed{Errno: int32(errno), Why: why}).Encode())
+	r.close()
+}
+
+// spawn forks a program and tells the host what became of it. It returns false
+// when another worker leads by then.
+func (s *shepherd) spawn(forker *script, r *request) bool {
+	forker.write(r.spawn, r.descriptors, s.hostUmask())
+	term := s.term
+	s.forking = true
+	s.setTimer(stuckAfter)
+	s.mu.Unlock()
+
+	pid, err := forker.run()
+
+	s.mu.Lock()
+	leading := s.term == term
+	if leading {
+		s.forking = false
+		s.setTimer(0)
+	} else {
+		s.stuck--
+		s.wake() // one more may fork
+	}
+	forker.tid.Store(0)
+	if err != nil {
+		var failed *stepError
+		if errors.As(err, &failed) {
+			s.refuse(r, failed.errno, failed.Error())
+		}
+	} else {
+		s.forks++
+		s.started(r, pid)
+	}
+	s.forked.Broadcast()
+	forker.reset()
+	return leading
+}
+
+// watch makes a standby the leader when the timer of a fork expires.
+func (s *shepherd) watch() {
+	var expirations [8]byte
+	for {
+		if _, err := unix.Read(s.timer, expirations[:]); err != nil {
+			continue // EINTR
+		}
+		s.mu.Lock()
+		if s.forking {
+			s.forking = false
+			s.term++
+			s.stuck++
+			s.token <- struct{}{} // has room: only a leader's successor takes it
+		}
+		s.mu.Unlock()
+	}
+}
+
+func (s *shepherd) setTimer(d time.Duration) {
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}
+	_ = unix.TimerfdSettime(s.timer, 0, &spec, nil)
+}
+
+// hostUmask is the umask that the host has now, or -1. There is no other way
+// to read it that a host with threads would not notice.
+func (s *shepherd) hostUmask() int {
+	var buf [512]byte
+	if s.status < 0 {
+		return -1
+	}
+	n, err := unix.Pread(s.status, buf[:], 0)
+	if err != nil {
+		return -1
+	}
+	return parseUmask(buf[:n])
+}
+
+// hostDied kills all that the host has not released. What it has released has
+// its grace.
+func (s *shepherd) hostDied() {
+	if s.hostGone {
+		return
+	}
+	s.hostGone = true
+	for _, r := range s.queue {
+		r.close()
+	}
+	s.queue = nil
+	s.forget(s.control)
+	if s.host >= 0 {
+		s.forget(s.host)
+	}
+	for _, p := range s.bySocket {
+		s.abandon(p)
+	}
+}
+
+// forget takes a descriptor out of the epoll set and closes it. Closing alone
+// would not do where a fork of the host holds a copy of what is behind it.
+func (s *shepherd) forget(fd int) {
+	_ = unix.EpollCtl(s.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+	_ = unix.Close(fd)
+}
+
+// exitWhenDone ends the shepherd when nobody needs it any more.
+func (s *shepherd) exitWhenDone() {
+	if s.hostGone && !s.forking && s.stuck == 0 &&
+		len(s.byPID) == 0 && len(s.draining) == 0 && len(s.bySocket) == 0 && len(s.timers) == 0 {
+		os.Exit(0)
+	}
+}
+
+// reap sleeps until a child has ended, for ever. Children are the programs,
+// and what they left behind.
+func (s *shepherd) reap() {
+	for {
+		s.mu.Lock()
+		forks := s.forks
+		s.mu.Unlock()
+
+		pid, err := waitAny()
+		s.mu.Lock()
+		switch {
+		case err == unix.ECHILD:
+			for s.forks == forks {
+				s.forked.Wait()
+			}
+		case err != nil: // EINTR
+		case s.inFlight(pid):
+			s.forked.Wait()
+		default:
+			if p := s.byPID[pid]; p != nil {
+				s.ended(p)
+			} else {
+				_, _ = unix.Wait4(pid, nil, unix.WNOHANG|unix.WALL, nil)
+			}
+			s.settle()
+			s.exitWhenDone()
+		}
+		s.mu.Unlock()
+	}
+}
+
+// inFlight tells whether pid is a child whose worker has not come back.
+func (s *shepherd) inFlight(pid int) bool {
+	for _, forker := range s.scripts {
+		if int(forker.tid.Load()) == pid {
+			return true
+		}
+	}
+	return false
+}
+
+// waitAny waits for the end of any child, and leaves it to be reaped: until
+// then its process id is nobody else's.
+func waitAny() (int, error) {
+	var info struct { // siginfo_t of a 64-bit kernel
+		signo, errno, code, _ int32
+		pid                   int32
+		_                     [108]byte
+	}
+	_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_ALL, 0, uintptr(unsafe.Pointer(&info)),
+		unix.WEXITED|unix.WNOWAIT|unix.WALL, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(info.pid), nil
+}

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# Shared by the scripts beside it, which begin with
+#
+#     set -euo pipefail
+#     . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+#
+# and end with `finish`. In between:
+#
+#     pass NAME, fail NAME WHY, skip NAME WHY   count and print one result
+#     check NAME COMMAND...    pass or fail by how COMMAND ends; a function is
+#                              run in a subshell under set -e
+#     equal GOT WANTED [WHAT]  for use in such a function
+#     t COMMAND...             run it, but no longer than $LIMIT seconds
+#     eventually COMMAND...    wait until it succeeds, $LIMIT seconds at most
+#     leftovers                print the processes that this script has left
+#
+# Environment: BUILD, the directory with what is to be tested (build/); CC and
+# CXX; LIMIT, to be raised on a machine that is very slow.
+#
+# $LIB is a copy of the library and the shepherd for this script alone. So a
+# shepherd that stays behind can be told from those of others.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+BUILD=${BUILD:-$ROOT/build}
+CC=${CC:-cc}
+CXX=${CXX:-c++}
+LIMIT=${LIMIT:-60}
+
+passed=0
+failed=0
+skipped=0
+finished=no
+
+if [[ ! -e $BUILD/libnetrunner.so || ! -e $BUILD/netrunner-shepherd ]]; then
+	echo "$0: no libnetrunner.so and netrunner-shepherd in $BUILD: run make" >&2
+	exit 2
+fi
+BUILD=$(cd "$BUILD" && pwd)
+
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/netrunner-test.XXXXXX")
+LIB=$WORK/lib
+mkdir "$LIB"
+cp "$BUILD/libnetrunner.so" "$BUILD/netrunner-shepherd" "$LIB"
+ln -s libnetrunner.so "$LIB/libnetrunner.so.0"
+unset NETRUNNER_SHEPHERD
+
+# Everything that this script starts inherits it; the script's own
+# /proc/PID/environ is from before and does not show it.
+export NR_TEST_MARK=$WORK
+
+pass() {
+	passed=$((passed + 1))
+	printf 'ok    %s\n' "$1"
+}
+
+fail() {
+	failed=$((failed + 1))
+	printf 'FAIL  %s: %s\n' "$1" "$2"
+}
+
+skip() {
+	skipped=$((skipped + 1))
+	printf 'skip  %s: %s\n' "$1" "$2"
+}
+
+# Not in a condition: that would switch set -e off in the subshell.
+check() {
+	local name=$1 status
+	shift
+	set +e
+	(
+		set -e
+		"$@"
+	) >"$WORK/log" 2>&1
+	status=$?
+	set -e
+	if [[ $status -eq 0 ]]; then
+		pass "$name"
+	else
+		fail "$name" "status $status, output:"
+		tail -n 20 "$WORK/log" | sed 's/^/      | /'
+	fi
+}
+
+equal() {
+	[[ $1 == "$2" ]] && return 0
+	printf '%s is "%s", expected "%s"\n' "${3:-it}" "$1" "$2"
+	return 1
+}
+
+t() {
+	timeout -k 5 "$LIMIT" "$@"
+}
+
+eventually() {
+	local deadline=$((SECONDS + LIMIT))
+	until "$@"; do
+		if ((SECONDS > deadline)); then
+			echo "waited $LIMIT s in vain for: $*"
+			return 1
+		fi
+		sleep 0.02
+	done
+}
+
+# The status of a command that may fail, without set -e ending the script.
+status_of() {
+	local status=0
+	"$@" || status=$?
+	echo "$status"
+}
+
+gone() {
+	# A zombie is as dead as it gets: whoever adopted it has yet to look.
+	local state
+	state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" \
+		2>/dev/null) || return 0
+	[[ -z $state || $state == Z || $state == X ]]
+}
+
+leftovers() {
+	local dir pid exe
+	for dir in /proc/[0-9]*; do
+		pid=${dir#/proc/}
+		[[ $pid != "$$" && $pid != "$BASHPID" ]] || continue
+		# Unreadable: it has ended, or is none of ours.
+		exe=$(readlink "$dir/exe" 2>/dev/null) || continue
+		if [[ ${exe% (deleted)} == "$WORK"/* ]] ||
+			grep -qzsFx "NR_TEST_MARK=$WORK" "$dir/environ"; then
+			echo "$pid"
+		fi
+	done
+}
+
+nothing_left() {
+	[[ -z $(leftovers) ]]
+}
+
+show_leftovers() {
+	local pid
+	for pid in $(leftovers); do
+		printf '      | %s %s\n' "$pid" \
+			"$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" || :)"
+	done
+}
+
+# Ends the script; its last line is the count.
+finish() {
+	# An ended host's shepherd may be at work still, for as long as a grace.
+	check "no process is left behind" eventually nothing_left
+	show_leftovers
+	finished=yes
+	printf '%s: %d passed, %d failed, %d skipped\n' \
+		"$(basename "$0" .sh)" "$passed" "$failed" "$skipped"
+	[[ $failed -eq 0 ]]
+	exit
+}
+
+cleanup() {
+	local status=$? pid
+	for pid in $(leftovers); do
+		kill -KILL "$pid" 2>/dev/null || :
+	done
+	rm -rf "$WORK"
+	if [[ $finished == no ]]; then
+		printf '%s: stopped before its end\n' "$(basename "$0" .sh)" >&2
+		[[ $status -ne 0 ]] || status=1
+	fi
+	exit "$status"
+}
+trap cleanup EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
