@@ -455,14 +455,18 @@ func (p *Process) Release() {
 	p.leaveShepherd()
 }
 
-// LiveUsage returns what a running program has used by now: processor time of
-// its own and of the children that it waited for, and its peak of memory.
-// Fields that are not known are math.MaxUint64.
-func (p *Process) LiveUsage() wire.Usage {
+// Usage returns what a program has used. While it runs that is what /proc
+// tells: processor time of its own and of the children that it waited for, and
+// its peak of memory. Fields that are not known are math.MaxUint64.
+func (p *Process) Usage() wire.Usage {
+	state := p.Poll()
+	if state.Phase == Ended {
+		return state.Exit.Usage
+	}
 	u := wire.Usage{User: math.MaxUint64, System: math.MaxUint64, MaxRSS: math.MaxUint64,
 		MinorFaults: math.MaxUint64, MajorFaults: math.MaxUint64, BlocksIn: math.MaxUint64, BlocksOut: math.MaxUint64,
 		VoluntarySwitches: math.MaxUint64, InvoluntarySwitches: math.MaxUint64}
-	if state := p.Poll(); state.Phase == Running {
+	if state.Phase == Running {
 		readUsage(state.PID, &u)
 	}
 	return u

@@ -4,8 +4,9 @@
 # Builds the programs in examples/ and runs them, once as anybody would build
 # them, and once under AddressSanitizer and UBSan.
 
-# check() calls the functions, which shellcheck does not see.
-# shellcheck disable=SC2317
+# check() calls the functions, which shellcheck does not see; and what is quoted
+# is meant for the programs.
+# shellcheck disable=SC2317,SC2016
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh disable=SC1091
@@ -73,12 +74,10 @@ run_both_full() {
 run_codes() {
 	local code
 	for code in 0 1 7 126 255; do
-		equal "$(status_of t "$bin/run" sh -c "exit $code")" "$code" status
+		status "$code" t "$bin/run" sh -c "exit $code"
 	done
-	# shellcheck disable=SC2016  # the program expands it
-	equal "$(status_of t "$bin/run" sh -c 'kill -KILL $$')" 137 status
-	# shellcheck disable=SC2016
-	equal "$(status_of t "$bin/run" sh -c 'kill -TERM $$')" 143 status
+	status 137 t "$bin/run" sh -c 'kill -KILL $$'
+	status 143 t "$bin/run" sh -c 'kill -TERM $$'
 }
 
 run_arguments() {
@@ -89,30 +88,28 @@ run_arguments() {
 # It has closed its stdin and goes on: run must neither fail nor spin.
 run_stdin_unread() {
 	equal "$(t "$bin/run" -- sh -c 'exec <&-; echo on' <"$input")" on output
-	equal "$(status_of t "$bin/run" -- true <"$input")" 0 status
-	equal "$(yes | status_of t "$bin/run" -- head -c 5 | tail -n 1)" 0 status
+	status 0 t "$bin/run" -- true <"$input"
+	{ yes || :; } | status 0 t "$bin/run" -- head -c 5
 }
 
 run_no_stdio() {
-	equal "$(t "$bin/run" -- sh -c 'cat; echo done' <&-)" done output
-	equal "$(status_of t "$bin/run" -- sh -c 'echo lost; exit 3' >&- 2>&-)" \
-		3 status
+	equal "$(t "$bin/run" -- sh -c 'cat; echo over' <&-)" over output
+	status 3 t "$bin/run" -- sh -c 'echo lost; exit 3' >&- 2>&-
 }
 
 run_timeout() {
 	local begin=$SECONDS
-	equal "$(status_of t "$bin/run" -t 0.2 -- sleep 1000)" 124 status
+	status 124 t "$bin/run" -t 0.2 -- sleep 1000
 	((SECONDS - begin < LIMIT / 2))
 	# It was in time, and says 124 by itself.
-	equal "$(status_of t "$bin/run" -t 1000 -- sh -c 'exit 124')" 124 status
-	equal "$(status_of t "$bin/run" -t 1000 -- true)" 0 status
+	status 124 t "$bin/run" -t 1000 -- sh -c 'exit 124'
+	status 0 t "$bin/run" -t 1000 -- true
 }
 
 run_timeout_ignorer() {
 	local pid
-	equal "$(status_of t "$bin/run" -t 0.3 -k 0.3 -- sh -c \
-		"trap '' TERM; echo \$\$ >'$WORK/pid'; while :; do sleep 1; done")" \
-		124 status
+	status 124 t "$bin/run" -t 0.3 -k 0.3 -- sh -c \
+		"trap '' TERM; echo \$\$ >'$WORK/pid'; while :; do sleep 1; done"
 	pid=$(cat "$WORK/pid")
 	gone "$pid" || {
 		echo "$pid is alive after the timeout was reported"
@@ -121,45 +118,42 @@ run_timeout_ignorer() {
 }
 
 run_timeout_now() {
-	equal "$(status_of t "$bin/run" -t 0.2 -k 0 -- \
-		sh -c "trap '' TERM; while :; do sleep 1; done")" 124 status
+	status 124 t "$bin/run" -t 0.2 -k 0 -- \
+		sh -c "trap '' TERM; while :; do sleep 1; done"
 }
 
 run_failures() {
-	equal "$(status_of t "$bin/run" -- no-such-program 2>"$WORK/err")" 127 status
+	status 127 t "$bin/run" -- no-such-program 2>"$WORK/err"
 	cat "$WORK/err"
 	grep -q 'no-such-program.*ENOENT' "$WORK/err"
 
-	equal "$(status_of t "$bin/run" -- "$WORK/nowhere/x" 2>"$WORK/err")" \
-		127 status
+	status 127 t "$bin/run" -- "$WORK/nowhere/x" 2>"$WORK/err"
 	cat "$WORK/err"
 	grep -q 'nowhere/x.*ENOENT' "$WORK/err"
 
 	echo 'echo no' >"$WORK/plain-file"
-	equal "$(status_of t "$bin/run" -- "$WORK/plain-file" 2>"$WORK/err")" \
-		126 status
+	status 126 t "$bin/run" -- "$WORK/plain-file" 2>"$WORK/err"
 	cat "$WORK/err"
 	grep -q 'plain-file.*EACCES' "$WORK/err"
 
-	equal "$(status_of t "$bin/run" 2>/dev/null)" 125 status
-	equal "$(status_of t "$bin/run" -t x -- true 2>/dev/null)" 125 status
-	equal "$(NETRUNNER_SHEPHERD=$WORK/none status_of \
-		t "$bin/run" -- true 2>"$WORK/err")" 125 status
+	status 125 t "$bin/run" 2>/dev/null
+	status 125 t "$bin/run" -t x -- true 2>/dev/null
+	NETRUNNER_SHEPHERD=$WORK/none \
+		status 125 t "$bin/run" -- true 2>"$WORK/err"
 	cat "$WORK/err"
 	grep -q ENOPKG "$WORK/err"
 }
 
+# run passes the broken pipe on to the program, which dies of it: 128 + SIGPIPE.
 run_closed_stdout() {
-	local begin=$SECONDS
-	t "$bin/run" -- yes | head -c 10 >"$WORK/out" || :
-	equal "$(wc -c <"$WORK/out")" 10 "the length of what came through"
+	local begin=$SECONDS codes
+	set +e
+	t "$bin/run" -- yes | head -c 10 >"$WORK/out"
+	codes=("${PIPESTATUS[@]}")
+	set -e
 	((SECONDS - begin < LIMIT / 2))
-	set +o pipefail
-	# run passes the broken pipe on, and yes dies of it: SIGPIPE is 13.
-	(
-		status_of t "$bin/run" -- yes >&3 3>&- | cat >"$WORK/status"
-	) 3>&1 | head -c 10 >"$WORK/out"
-	equal "$(cat "$WORK/status")" 141 status
+	equal "$(wc -c <"$WORK/out")" 10 "the length of what came through"
+	equal "${codes[0]}" 141 status
 	eventually nothing_left
 }
 
@@ -184,7 +178,7 @@ run_stats() {
 
 # The last line of defence: run is killed, and can do nothing itself.
 run_killed() {
-	local host
+	local host job program
 	rm -f "$WORK/pids"
 	"$bin/run" -- sh -c "trap '' HUP INT TERM
 		sleep 1000 & echo \$! \$\$ >'$WORK/pids.new'
@@ -192,9 +186,9 @@ run_killed() {
 	host=$!
 	eventually test -e "$WORK/pids"
 	kill -KILL "$host"
-	for pid in $(cat "$WORK/pids"); do
-		eventually gone "$pid"
-	done
+	read -r job program <"$WORK/pids"
+	eventually gone "$job"
+	eventually gone "$program"
 	eventually nothing_left
 }
 
@@ -207,14 +201,9 @@ run_interrupted() {
 	host=$!
 	eventually test -e "$WORK/pid"
 	kill -TERM "$host"
-	equal "$(status_of wait_for "$host")" 143 "the status of run"
+	eventually gone "$host"
+	status 143 wait "$host"
 	eventually gone "$(cat "$WORK/pid")"
-}
-
-# wait is of no use in a subshell, as status_of is in most places.
-wait_for() {
-	eventually gone "$1" >&2
-	wait "$1" 2>/dev/null
 }
 
 # --- pipeline ------------------------------------------------------------
@@ -251,25 +240,24 @@ pipeline_slow_second() {
 }
 
 pipeline_codes() {
-	equal "$(status_of t "$bin/pipeline" sh -c 'exit 4' '|' \
-		sh -c 'cat; exit 9' 2>"$WORK/err")" 9 status
+	status 9 t "$bin/pipeline" sh -c 'exit 4' '|' \
+		sh -c 'cat; exit 9' 2>"$WORK/err"
 	cat "$WORK/err"
 	equal "$(grep -c 'sh: exit [49]$' "$WORK/err")" 2 "the number of reports"
-	# shellcheck disable=SC2016
-	equal "$(status_of t "$bin/pipeline" true '|' sh -c 'kill -9 $$' \
-		2>/dev/null)" 137 status
+	status 137 t "$bin/pipeline" true '|' sh -c 'kill -9 $$' \
+		2>/dev/null
 }
 
 pipeline_failures() {
-	equal "$(status_of t "$bin/pipeline" no-such-program '|' cat \
-		2>/dev/null)" 127 status
+	status 127 t "$bin/pipeline" no-such-program '|' cat \
+		2>/dev/null
 	# The first one runs already when the second cannot be started.
-	equal "$(status_of t "$bin/pipeline" sleep 1000 '|' no-such-program \
-		2>/dev/null)" 127 status
+	status 127 t "$bin/pipeline" sleep 1000 '|' no-such-program \
+		2>/dev/null
 	eventually nothing_left
-	equal "$(status_of t "$bin/pipeline" cat 2>/dev/null)" 125 status
-	equal "$(status_of t "$bin/pipeline" cat '|' 2>/dev/null)" 125 status
-	equal "$(status_of t "$bin/pipeline" '|' cat 2>/dev/null)" 125 status
+	status 125 t "$bin/pipeline" cat 2>/dev/null
+	status 125 t "$bin/pipeline" cat '|' 2>/dev/null
+	status 125 t "$bin/pipeline" '|' cat 2>/dev/null
 }
 
 # --- terminal ------------------------------------------------------------
@@ -297,6 +285,10 @@ expect() {
 	}
 }
 
+shown_times() {
+	[[ $(grep -c -- "$2" "$WORK/screen") -ge $1 ]]
+}
+
 close_tty() {
 	local status=0
 	eventually gone "$tty_pid"
@@ -320,7 +312,7 @@ terminal_echo() {
 	open_tty "'$bin/terminal' sh -c 'echo ready; cat'"
 	expect ready
 	send 'mirror\n'
-	eventually eval '[[ $(grep -c mirror "$WORK/screen") -ge 2 ]]'
+	eventually shown_times 2 mirror
 	send '\004'
 	close_tty 0
 	equal "$(grep -c mirror "$WORK/screen")" 2 "times that the line is shown"
@@ -403,8 +395,8 @@ terminal_suspends() {
 	stty -a -F "$window" | grep -qE '(^| )icanon'
 	kill -CONT "$pid"
 	eventually is_raw "$window"
-	send 'mir""ror\n'
-	eventually eval '[[ $(grep -c "mir\"\"ror" "$WORK/screen") -eq 2 ]]'
+	send 'mirror\n'
+	eventually shown_times 2 mirror
 	send '\004'
 	close_tty 0
 }
@@ -415,13 +407,15 @@ is_raw() {
 
 # The window is closed: its program has to go too.
 terminal_hangs_up() {
-	local pid
-	rm -f "$WORK/pid"
-	open_tty "exec '$bin/terminal' sh -c 'echo \$\$ >\"$WORK/pid\"; echo ready
+	local script pid
+	open_tty "echo \$PPID >'$WORK/script'
+		exec '$bin/terminal' sh -c 'echo \$\$ >\"$WORK/pid\"; echo ready
 		while :; do sleep 0.1; done'"
 	expect ready
+	script=$(cat "$WORK/script")
 	pid=$(cat "$WORK/pid")
-	kill -KILL "$(pgrep -P "$tty_pid" script)"
+	equal "$(cat "/proc/$script/comm")" script "what is to be killed"
+	kill -KILL "$script"
 	eventually gone "$tty_pid"
 	exec 7>&-
 	eventually gone "$pid"
@@ -430,17 +424,15 @@ terminal_hangs_up() {
 
 # Without a terminal of its own, as in a pipe.
 terminal_in_pipe() {
-	local got
-	got=$(printf 'echo a"b"c\nexit 3\n' | status_of t "$bin/terminal" sh |
-		tr -d '\r')
-	echo "$got"
-	grep -q '^abc' <<<"$got"
-	equal "$(tail -n 1 <<<"$got")" 3 status
+	printf 'echo a"b"c\nexit 3\n' |
+		status 3 t "$bin/terminal" sh >"$WORK/screen"
+	cat -v "$WORK/screen"
+	grep -qE '(^|[$#] )abc' "$WORK/screen"
 	# The end of stdin, after a line, after half a line, and at once.
 	equal "$(printf 'x\n' | t "$bin/terminal" cat | tr -d '\r' | sort -u)" x \
 		output
 	equal "$(printf 'x' | t "$bin/terminal" cat)" xx output
-	equal "$(status_of t "$bin/terminal" cat </dev/null)" 0 status
+	status 0 t "$bin/terminal" cat </dev/null
 	equal "$(t "$bin/terminal" stty size </dev/null 2>&1 | tr -d '\r')" \
 		"24 80" "the size without a window"
 }
@@ -452,8 +444,8 @@ terminal_last_words() {
 }
 
 terminal_failures() {
-	equal "$(status_of t "$bin/terminal" no-such-program </dev/null \
-		2>"$WORK/err")" 127 status
+	status 127 t "$bin/terminal" no-such-program </dev/null \
+		2>"$WORK/err"
 	grep -q 'no-such-program.*ENOENT' "$WORK/err"
 	t "$bin/terminal" yes </dev/null | head -c 10 >/dev/null || :
 	eventually nothing_left
@@ -521,7 +513,7 @@ done
 check_all plain
 
 bin=$WORK/sanitized
-sanitizers=(-fsanitize=address,undefined -fno-sanitize-recover=all)
+sanitizers=("-fsanitize=address,undefined" -fno-sanitize-recover=all)
 echo 'int main(void) { return 0; }' >"$WORK/empty.c"
 if "$CC" "${sanitizers[@]}" "$WORK/empty.c" -o "$WORK/empty" 2>/dev/null &&
 	"$WORK/empty"; then

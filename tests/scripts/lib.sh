@@ -12,6 +12,7 @@
 #     check NAME COMMAND...    pass or fail by how COMMAND ends; a function is
 #                              run in a subshell under set -e
 #     equal GOT WANTED [WHAT]  for use in such a function
+#     status N COMMAND...      likewise: COMMAND ends with status N
 #     t COMMAND...             run it, but no longer than $LIMIT seconds
 #     eventually COMMAND...    wait until it succeeds, $LIMIT seconds at most
 #     leftovers                print the processes that this script has left
@@ -69,11 +70,12 @@ skip() {
 check() {
 	local name=$1 status
 	shift
+	: >"$WORK/log"
 	set +e
 	(
 		set -e
 		"$@"
-	) >"$WORK/log" 2>&1
+	) >>"$WORK/log" 2>&1
 	status=$?
 	set -e
 	if [[ $status -eq 0 ]]; then
@@ -81,13 +83,23 @@ check() {
 	else
 		fail "$name" "status $status, output:"
 		tail -n 20 "$WORK/log" | sed 's/^/      | /'
+		# The next one is not to be blamed for what this one left.
+		end_leftovers
 	fi
 }
 
 equal() {
 	[[ $1 == "$2" ]] && return 0
-	printf '%s is "%s", expected "%s"\n' "${3:-it}" "$1" "$2"
+	# To the log by name: the caller's output may be something under test.
+	printf '%s is "%s", expected "%s"\n' "${3:-it}" "$1" "$2" >>"$WORK/log"
 	return 1
+}
+
+status() {
+	local wanted=$1 got=0
+	shift
+	"$@" || got=$?
+	equal "$got" "$wanted" "the status of $*"
 }
 
 t() {
@@ -98,18 +110,11 @@ eventually() {
 	local deadline=$((SECONDS + LIMIT))
 	until "$@"; do
 		if ((SECONDS > deadline)); then
-			echo "waited $LIMIT s in vain for: $*"
+			echo "waited $LIMIT s in vain for: $*" >>"$WORK/log"
 			return 1
 		fi
 		sleep 0.02
 	done
-}
-
-# The status of a command that may fail, without set -e ending the script.
-status_of() {
-	local status=0
-	"$@" || status=$?
-	echo "$status"
 }
 
 gone() {
@@ -120,29 +125,27 @@ gone() {
 	[[ -z $state || $state == Z || $state == X ]]
 }
 
-leftovers() {
-	local dir pid exe
-	for dir in /proc/[0-9]*; do
-		pid=${dir#/proc/}
-		[[ $pid != "$$" && $pid != "$BASHPID" ]] || continue
-		# Unreadable: it has ended, or is none of ours.
-		exe=$(readlink "$dir/exe" 2>/dev/null) || continue
-		if [[ ${exe% (deleted)} == "$WORK"/* ]] ||
-			grep -qzsFx "NR_TEST_MARK=$WORK" "$dir/environ"; then
-			echo "$pid"
-		fi
-	done
-}
+# One grep and one find, because this is called in loops. They and their like
+# are not to have the mark themselves.
+leftovers() (
+	unset NR_TEST_MARK
+	{
+		grep -lzsFx "NR_TEST_MARK=$WORK" /proc/[0-9]*/environ || :
+		find /proc/[0-9]* -maxdepth 1 -name exe -lname "$WORK/*" \
+			2>/dev/null || :
+	} | cut -d / -f 3 | sort -un
+)
 
 nothing_left() {
 	[[ -z $(leftovers) ]]
 }
 
-show_leftovers() {
+end_leftovers() {
 	local pid
 	for pid in $(leftovers); do
-		printf '      | %s %s\n' "$pid" \
+		printf '      | killed: %s %s\n' "$pid" \
 			"$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" || :)"
+		kill -KILL "$pid" 2>/dev/null || :
 	done
 }
 
@@ -150,7 +153,6 @@ show_leftovers() {
 finish() {
 	# An ended host's shepherd may be at work still, for as long as a grace.
 	check "no process is left behind" eventually nothing_left
-	show_leftovers
 	finished=yes
 	printf '%s: %d passed, %d failed, %d skipped\n' \
 		"$(basename "$0" .sh)" "$passed" "$failed" "$skipped"
@@ -159,10 +161,8 @@ finish() {
 }
 
 cleanup() {
-	local status=$? pid
-	for pid in $(leftovers); do
-		kill -KILL "$pid" 2>/dev/null || :
-	done
+	local status=$?
+	end_leftovers
 	rm -rf "$WORK"
 	if [[ $finished == no ]]; then
 		printf '%s: stopped before its end\n' "$(basename "$0" .sh)" >&2

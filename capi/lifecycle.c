@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Spawning, waiting, killing, releasing. Go decides and never blocks; what has
+ * to be waited for is waited for here.
+ */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "_cgo_export.h"
+#include "guest.h"
+#include "launch.h"
+#include "table.h"
+
+extern char **environ;
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/*
+ * wait_for waits until fd is ready, or until the deadline (UINT64_MAX: none):
+ * false when that has passed.
+ */
+static bool wait_for(int fd, short events, uint64_t deadline_ns)
+{
+	for (;;) {
+		int timeout = -1;
+		if (deadline_ns != UINT64_MAX) {
+			uint64_t now = now_ns();
+			uint64_t left = deadline_ns > now ? (deadline_ns - now + 999999) / 1000000 : 0;
+			timeout = left > INT_MAX ? INT_MAX : (int)left;
+		}
+		struct pollfd p = { .fd = fd, .events = events };
+		int n = poll(&p, 1, timeout);
+		if (n > 0)
+			return true;
+		if (n == 0 && timeout >= 0 && now_ns() >= deadline_ns)
+			return false;
+	}
+}
+
+/*
+ * refresh takes what the shepherd has said about a process. The caller is
+ * inside its exit gate.
+ */
+static int refresh(nr_proc p, struct nr_slot *slot, struct nrg_report *report)
+{
+	int error = 0;
+	pthread_mutex_lock(&slot->report_mutex);
+	if (!atomic_load_explicit(&slot->final, memory_order_relaxed)) {
+		NR_GO(error, nrg_poll(p, &slot->report));
+		if (!error && slot->report.phase >= NRG_FAILED)
+			atomic_store_explicit(&slot->final, true, memory_order_release);
+	}
+	if (!error)
+		*report = slot->report;
+	pthread_mutex_unlock(&slot->report_mutex);
+	return error;
+}
+
+static int enter_process(nr_proc p, struct nr_slot **slot)
+{
+	int error = nr_guest_check();
+	return error ? error : nr_table_enter(p, NR_EXIT, slot);
+}
+
+/*
+ * copy_options makes the caller's options as long as ours, see nr_options.size.
+ */
+static int copy_options(nr_options *to, const nr_options *from, char *why, size_t whylen)
+{
+	memset(to, 0, sizeof *to);
+	if (!from) {
+		snprintf(why, whylen, "options: NULL");
+		return -EINVAL;
+	}
+	if (from->size < offsetof(nr_options, file)) {
+		snprintf(why, whylen, "options.size: %zu", from->size);
+		return -EINVAL;
+	}
+	size_t size = from->size;
+	for (size_t i = sizeof *to; i < size; i++)
+		if (((const unsigned char *)from)[i]) {
+			snprintf(why, whylen, "options: a field at offset %zu that this version does not know", i);
+			return -E2BIG;
+		}
+	memcpy(to, from, size < sizeof *to ? size : sizeof *to);
+	if (!to->env)
+		to->env = (const char *const *)environ;
+	return 0;
+}
+
+/* One thread at a time starts a shepherd, the others then have it. */
+static pthread_mutex_t launch_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static int provide_shepherd(const char *path, char *why, size_t whylen)
+{
+	int error = 0, needed, control, pidfd;
+	pthread_mutex_lock(&launch_mutex);
+	NR_GO(needed, nrg_needs_shepherd((char *)(uintptr_t)path));
+	if (needed)
+		error = nr_shepherd_launch(path, &control, &pidfd, why, whylen);
+	if (needed && !error) {
+		nr_table_track(control);
+		if (pidfd >= 0)
+			nr_table_track(pidfd);
+		NR_GO(error, nrg_adopt((char *)(uintptr_t)path, control, pidfd, why, whylen));
+	}
+	pthread_mutex_unlock(&launch_mutex);
+	return error;
+}
+
+/*
+ * launch hands a prepared process to its shepherd, starting that where needed.
+ * One that dies again and again at this very moment is not usable.
+ */
+static int launch(nr_proc p, const char *path, char *why, size_t whylen)
+{
+	int socket, launches = 0;
+	for (;;) {
+		int need;
+		NR_GO(need, nrg_launch(p, &socket, why, whylen));
+		if (need == NRG_NEED_SHEPHERD) {
+			if (launches++ == 3) {
+				snprintf(why, whylen, "%s: ends as soon as it has been started", path);
+				return -ENOPKG;
+			}
+			int error = provide_shepherd(path, why, whylen);
+			if (error)
+				return error;
+		} else if (need == NRG_NEED_ROOM) {
+			/* Not for ever: it may be room for descriptors that is missing. */
+			wait_for(socket, POLLOUT, now_ns() + 1000000);
+		} else {
+			return need;
+		}
+	}
+}
+
+/* await waits until a program has been executed, or that has failed. */
+static int await_start(nr_proc p, struct nr_slot *slot, char *why, size_t whylen)
+{
+	for (;;) {
+		struct nrg_report report;
+		int error = refresh(p, slot, &report);
+		if (error)
+			return error;
+		if (report.phase == NRG_FAILED) {
+			snprintf(why, whylen, "%s", report.why);
+			return -report.error;
+		}
+		if (report.phase != NRG_STARTING)
+			return 0;
+		int timeout_ms;
+		NR_GO(timeout_ms, nrg_greeting_timeout(p));
+		wait_for(slot->fd[NR_EXIT], POLLIN,
+			 timeout_ms > 0 ? now_ns() + (uint64_t)timeout_ms * 1000000u : UINT64_MAX);
+	}
+}
+
+nr_proc nr_spawn(const nr_options *options, char *why, size_t whylen)
+{
+	char nowhere[1];
+	if (!why || whylen == 0) {
+		why = nowhere;
+		whylen = sizeof nowhere;
+	}
+	*why = '\0';
+	int error = nr_guest_start();
+	if (error) {
+		snprintf(why, whylen, "%s", error == -ECHILD ? "this is a fork of the process that loaded the library" :
+							       "starting the library's runtime");
+		return error;
+	}
+	nr_options o;
+	char path[PATH_MAX];
+	error = copy_options(&o, options, why, whylen);
+	if (!error)
+		error = nr_shepherd_path(o.shepherd, path, sizeof path, why, whylen);
+	if (error)
+		return error;
+
+	struct nr_slot *slot;
+	nr_proc p = nr_table_reserve(&slot);
+	if (p < 0) {
+		snprintf(why, whylen, "a handle: %s", nr_strerror((int)p));
+		return p;
+	}
+	slot->start_ns = now_ns();
+	slot->output_limit = o.output_limit;
+	struct nrg_ends ends;
+	NR_GO(error, nrg_prepare(p, &o, path, &ends, why, whylen));
+	if (error) {
+		nr_table_unreserve(slot);
+		return error;
+	}
+	for (int i = 0; i < 3; i++) {
+		slot->fd[i] = ends.stream[i];
+		slot->terminal[i] = ends.terminal[i];
+	}
+	slot->fd[NR_EXIT] = ends.exit;
+
+	error = launch(p, path, why, whylen);
+	if (error) {
+		int ignored;
+		NR_GO(ignored, nrg_abandon(p));
+		(void)ignored;
+		nr_table_unreserve(slot);
+		return error;
+	}
+	nr_table_publish(p, slot);
+	if (!(o.flags & NR_ASYNC)) {
+		error = await_start(p, slot, why, whylen);
+		if (error) {
+			nr_release(p);
+			return error;
+		}
+	}
+	*why = '\0';
+	return p;
+}
+
+int nr_why(nr_proc p, char *why, size_t whylen)
+{
+	struct nr_slot *slot;
+	struct nrg_report report;
+	int error = enter_process(p, &slot);
+	if (error)
+		return error;
+	error = refresh(p, slot, &report);
+	nr_table_leave(slot, NR_EXIT);
+	if (!error && why && whylen > 0)
+		snprintf(why, whylen, "%s", report.phase == NRG_FAILED ? report.why : "");
+	return error;
+}
+
+int nr_pid(nr_proc p)
+{
+	struct nr_slot *slot;
+	struct nrg_report report;
+	int error = enter_process(p, &slot);
+	if (error)
+		return error;
+	error = refresh(p, slot, &report);
+	nr_table_leave(slot, NR_EXIT);
+	if (error)
+		return error;
+	if (report.phase == NRG_STARTING)
+		return -EAGAIN;
+	return report.phase == NRG_FAILED ? -ESRCH : report.pid;
+}
+
+/*
+ * How long nr_kill() waits for the shepherd's answer, which takes two context
+ * switches. Later the signal is still sent, and its error is not known.
+ */
+enum { ANSWER_NS = 20 * 1000 * 1000 };
+
+static int await_answer(nr_proc p, struct nr_slot *slot, uint32_t sequence)
+{
+	uint64_t deadline = now_ns() + ANSWER_NS;
+	for (;;) {
+		struct nrg_report report;
+		int error = refresh(p, slot, &report);
+		if (error)
+			return error;
+		/* Numbers wrap around. */
+		if ((int32_t)(report.answered - sequence) >= 0)
+			return report.answered == sequence ? -report.answer_error : 0;
+		if (report.phase >= NRG_FAILED)
+			return -ESRCH;
+		if (!wait_for(slot->fd[NR_EXIT], POLLIN, deadline))
+			return 0;
+	}
+}
+
+int nr_kill(nr_proc p, int sig)
+{
+	struct nr_slot *slot;
+	uint32_t sequence;
+	int error = enter_process(p, &slot);
+	if (error)
+		return error;
+	NR_GO(error, nrg_signal(p, sig, &sequence));
+	if (!error)
+		error = await_answer(p, slot, sequence);
+	nr_table_leave(slot, NR_EXIT);
+	return error;
+}
+
+int nr_stop(nr_proc p)
+{
+	struct nr_slot *slot;
+	int error = enter_process(p, &slot);
+	if (error)
+		return error;
+	NR_GO(error, nrg_stop(p, NR_REASON_KILLED));
+	nr_table_leave(slot, NR_EXIT);
+	return error;
+}
+
+static void fill_outcome(nr_outcome *how, const struct nrg_report *report)
+{
+	nr_outcome full = { .size = how->size, .code = report->code, .signal = report->signal,
+			    .reason = report->reason, .core = report->core };
+	memcpy(how, &full, how->size < sizeof full ? how->size : sizeof full);
+}
+
+/* 0 and the outcome, or why there is none, or -EAGAIN. */
+static int outcome(const struct nrg_report *report, nr_outcome *how)
+{
+	switch (report->phase) {
+	case NRG_ENDED:
+		if (how)
+			fill_outcome(how, report);
+		return 0;
+	case NRG_FAILED:
+		return -report->error;
+	case NRG_LOST:
+		return -EOWNERDEAD;
+	default:
+		return -EAGAIN;
+	}
+}
+
+/* A thread that is cancelled while it waits leaves the gate. */
+static void leave_exit_gate(void *slot)
+{
+	nr_table_leave(slot, NR_EXIT);
+}
+
+int nr_wait(nr_proc p, int timeout_ms, nr_outcome *how)
+{
+	struct nr_slot *slot;
+	int error = enter_process(p, &slot);
+	if (error)
+		return error;
+	if (timeout_ms < -1 || (how && how->size < sizeof how->size)) {
+		nr_table_leave(slot, NR_EXIT);
+		return -EINVAL;
+	}
+	uint64_t deadline = timeout_ms < 0 ? UINT64_MAX : now_ns() + (uint64_t)timeout_ms * 1000000u;
+	pthread_cleanup_push(leave_exit_gate, slot);
+	for (;;) {
+		struct nrg_report report;
+		error = refresh(p, slot, &report);
+		if (!error)
+			error = outcome(&report, how);
+		if (error != -EAGAIN || timeout_ms == 0)
+			break;
+		if (!wait_for(slot->fd[NR_EXIT], POLLIN, deadline)) {
+			error = -ETIMEDOUT;
+			break;
+		}
+		if (nr_table_is_closed(slot, NR_EXIT)) {
+			error = -EBADF;
+			break;
+		}
+	}
+	pthread_cleanup_pop(1);
+	return error;
+}
+
+int nr_release(nr_proc p)
+{
+	struct nr_slot *slot;
+	int error = enter_process(p, &slot);
+	if (error)
+		return error;
+	if (!nr_table_close(slot, NR_EXIT)) {
+		nr_table_leave(slot, NR_EXIT);
+		return -EBADF; /* another thread's nr_release() */
+	}
+	/* Tells the shepherd, and wakes who waits. */
+	NR_GO(error, nrg_release(p));
+	for (int stream = NR_STDIN; stream <= NR_STDERR; stream++) {
+		struct nr_slot *same;
+		if (nr_table_enter(p, stream, &same) == 0) {
+			nr_table_close(same, stream);
+			nr_table_leave(same, stream);
+		}
+	}
+	nr_table_leave(slot, NR_EXIT);
+	return error;
+}
+
+int nr_stats(nr_proc p, nr_statistics *s)
+{
+	struct nr_slot *slot;
+	struct nrg_report report;
+	struct nrg_usage usage;
+	int error = enter_process(p, &slot);
+	if (error)
+		return error;
+	if (!s || s->size < sizeof s->size) {
+		error = -EINVAL;
+	} else {
+		NR_GO(error, nrg_usage(p, &usage));
+		if (!error)
+			error = refresh(p, slot, &report);
+	}
+	if (!error) {
+		nr_statistics full = {
+			.size = s->size,
+			.stdin_bytes = atomic_load(&slot->bytes[NR_STDIN]),
+			.stdout_bytes = atomic_load(&slot->bytes[NR_STDOUT]),
+			.stderr_bytes = atomic_load(&slot->bytes[NR_STDERR]),
+			.writes = atomic_load(&slot->writes),
+			.reads = atomic_load(&slot->reads),
+			.wall_ns = UINT64_MAX,
+			.user_ns = usage.user_ns,
+			.system_ns = usage.system_ns,
+			.memory = UINT64_MAX,
+			.memory_peak = usage.memory_peak,
+			.processes = UINT64_MAX,
+			.minor_faults = usage.minor_faults,
+			.major_faults = usage.major_faults,
+			.blocks_in = usage.blocks_in,
+			.blocks_out = usage.blocks_out,
+			.voluntary_switches = usage.voluntary_switches,
+			.involuntary_switches = usage.involuntary_switches,
+		};
+		if (report.phase == NRG_ENDED)
+			full.wall_ns = report.end_ns > slot->start_ns ? report.end_ns - slot->start_ns : 0;
+		else if (report.phase < NRG_FAILED)
+			full.wall_ns = now_ns() - slot->start_ns;
+		memcpy(s, &full, s->size < sizeof full ? s->size : sizeof full);
+	}
+	nr_table_leave(slot, NR_EXIT);
+	return error;
+}
+
+/* Programs have no cgroups of their own yet. */
+ssize_t nr_cgroup_get(nr_proc p, const char *file, char *buf, size_t len)
+{
+	struct nr_slot *slot;
+	int error = enter_process(p, &slot);
+	if (error)
+		return error;
+	nr_table_leave(slot, NR_EXIT);
+	if (!file)
+		return -EINVAL;
+	if (buf && len > 0)
+		*buf = '\0';
+	return -ENOTSUP;
+}
+
+int nr_cgroup_set(nr_proc p, const char *file, const char *value)
+{
+	struct nr_slot *slot;
+	int error = enter_process(p, &slot);
+	if (error)
+		return error;
+	nr_table_leave(slot, NR_EXIT);
+	return file && value ? -ENOTSUP : -EINVAL;
+}
