@@ -8,7 +8,9 @@ SONAME := libnetrunner.so.$(firstword $(subst ., ,$(VERSION)))
 
 BUILD ?= build
 GO ?= go
-CC ?= cc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 OBJCOPY ?= objcopy
 AR ?= ar
 SANITIZE := address,undefined
@@ -24,6 +26,7 @@ SHEPHERD_SOURCES := $(GO_SOURCES) $(wildcard shepherd/*.go shepherd/*.s) include
 LINK := -shared -Wl,-soname,$(SONAME) -Wl,--version-script=capi/exports.map \
 	-Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-Bsymbolic -Wl,--no-undefined
 
+.DEFAULT_GOAL := all
 .PHONY: all
 all: $(BUILD)/libnetrunner.so $(BUILD)/netrunner-shepherd ## build the library and the shepherd (the default)
 
@@ -31,20 +34,20 @@ all: $(BUILD)/libnetrunner.so $(BUILD)/netrunner-shepherd ## build the library a
 # dynamic linker would start the runtime, is renamed for capi/guest.c to find,
 # and runtime.sigtable is made visible to it. See docs/decisions/0001.
 #
-# $(1): flags of go build, $(2): flags of the linker
+# $(1): environment and $(2): flags of go build, $(3): flags of the linker
 define link_library
 	rm -rf $(@D)/objects && mkdir -p $(@D)/objects
-	CGO_ENABLED=1 CC="$(CC)" $(GO) build $(1) -trimpath -buildmode=c-archive -o $(@D)/objects/go.a ./capi
+	CGO_ENABLED=1 CC="$(CC)" $(1) $(GO) build $(2) -trimpath -buildmode=c-archive -o $(@D)/objects/go.a ./capi
 	cd $(@D)/objects && $(AR) x go.a && rm go.a go.h
 	$(OBJCOPY) --rename-section .init_array=nr_go_init --globalize-symbol=runtime.sigtable $(@D)/objects/go.o
-	$(CC) $(2) $(LINK) -o $@ $(@D)/objects/*.o -lpthread -ldl
+	$(CC) $(3) $(LINK) -o $@ $(@D)/objects/*.o -lpthread -ldl
 	rm -r $(@D)/objects
 	ln -sf $(@F) $(@D)/$(SONAME)
 endef
 
 $(BUILD)/libnetrunner.so: $(CAPI_SOURCES) capi/exports.map Makefile
 	@mkdir -p $(@D)
-	$(call link_library,-ldflags "-s -w",)
+	$(call link_library,,-ldflags "-s -w",)
 
 $(BUILD)/netrunner-shepherd: $(SHEPHERD_SOURCES) Makefile
 	@mkdir -p $(@D)
@@ -54,8 +57,70 @@ $(BUILD)/netrunner-shepherd: $(SHEPHERD_SOURCES) Makefile
 ASAN := $(BUILD)/asan
 $(ASAN)/libnetrunner.so: $(CAPI_SOURCES) capi/exports.map Makefile
 	@mkdir -p $(@D)
-	$(call link_library,-asan,-fsanitize=$(SANITIZE))
+	$(call link_library,CGO_CFLAGS="-g -O1 -fno-omit-frame-pointer -fsanitize=$(SANITIZE)",-asan,-fsanitize=$(SANITIZE))
 
 $(ASAN)/netrunner-shepherd: $(BUILD)/netrunner-shepherd
 	@mkdir -p $(@D)
 	cp $< $@
+
+# C tests. SANITIZED ones run against the sanitized library.
+TEST_NAMES := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
+TEST_SUPPORT := $(filter-out tests/c/test_%.c,$(wildcard tests/c/*.c))
+TEST_HEADERS := $(wildcard tests/c/*.h tests/c/helpers/*.h) include/netrunner.h
+
+# $(1): directory of the library, $(2): more flags
+define link_test
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(C_WARNINGS) $(2) -I include -I tests/c -o $@ $< $(TEST_SUPPORT) \
+		-L $(1) -lnetrunner -lpthread -Wl,-rpath,'$$ORIGIN/..'
+endef
+
+$(BUILD)/tests/test_%: tests/c/test_%.c $(TEST_SUPPORT) $(TEST_HEADERS) $(BUILD)/libnetrunner.so
+	$(call link_test,$(BUILD),)
+
+$(ASAN)/tests/test_%: tests/c/test_%.c $(TEST_SUPPORT) $(TEST_HEADERS) $(ASAN)/libnetrunner.so
+	$(call link_test,$(ASAN),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+
+# Static: it also runs where there is nothing else.
+%/tests/testprog: tests/c/helpers/testprog.c $(wildcard tests/c/helpers/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(C_WARNINGS) -static -o $@ $<
+
+.PHONY: tests
+tests: all $(TEST_NAMES:%=$(BUILD)/tests/%) $(BUILD)/tests/testprog \
+	$(ASAN)/netrunner-shepherd $(TEST_NAMES:%=$(ASAN)/tests/%) $(ASAN)/tests/testprog ## build the C tests
+
+.PHONY: test
+test: deps ## run all tests; ends with a line that counts them
+	@$(MAKE) --no-print-directory tests
+	@tests/run.sh
+
+.PHONY: check
+check: ## formatting and static checks
+	@tests/check.sh
+
+.PHONY: examples
+examples: all ## build the programs in examples/ into build/examples/
+	@mkdir -p $(BUILD)/examples
+	@for name in run pipeline terminal; do \
+		$(CC) -std=c11 $(CFLAGS) -Wall -Wextra -Werror -I include examples/$$name.c -o $(BUILD)/examples/$$name \
+			-L $(BUILD) -lnetrunner -Wl,-rpath,'$$ORIGIN/..' || exit 1; \
+	done
+
+.PHONY: demo
+demo: deps ## install what is missing, build, and run the main job on real input
+	@$(MAKE) --no-print-directory examples
+	@BUILD=$(BUILD) examples/demo.sh
+
+.PHONY: deps
+deps: ## install what building and testing need
+	@tests/deps.sh
+
+.PHONY: clean
+clean: ## remove what has been built
+	rm -rf $(BUILD)
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | sort | while IFS='|' read -r target text; do \
+		printf '%-15s %s\n' "$$target" "$$text"; done

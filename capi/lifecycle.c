@@ -86,7 +86,8 @@ static int copy_options(nr_options *to, const nr_options *from, char *why, size_
 		snprintf(why, whylen, "options: NULL");
 		return -EINVAL;
 	}
-	if (from->size < offsetof(nr_options, file)) {
+	/* The first release's; fields are only ever added. */
+	if (from->size < sizeof *to) {
 		snprintf(why, whylen, "options.size: %zu", from->size);
 		return -EINVAL;
 	}
@@ -96,7 +97,7 @@ static int copy_options(nr_options *to, const nr_options *from, char *why, size_
 			snprintf(why, whylen, "options: a field at offset %zu that this version does not know", i);
 			return -E2BIG;
 		}
-	memcpy(to, from, size < sizeof *to ? size : sizeof *to);
+	memcpy(to, from, sizeof *to);
 	if (!to->env)
 		to->env = (const char *const *)environ;
 	return 0;
@@ -383,8 +384,7 @@ int nr_release(nr_proc p)
 		nr_table_leave(slot, NR_EXIT);
 		return -EBADF; /* another thread's nr_release() */
 	}
-	/* Tells the shepherd, and wakes who waits. */
-	NR_GO(error, nrg_release(p));
+	/* First: a read under way must not see an end that we bring about. */
 	for (int stream = NR_STDIN; stream <= NR_STDERR; stream++) {
 		struct nr_slot *same;
 		if (nr_table_enter(p, stream, &same) == 0) {
@@ -392,6 +392,8 @@ int nr_release(nr_proc p)
 			nr_table_leave(same, stream);
 		}
 	}
+	/* Tells the shepherd, and wakes who waits. */
+	NR_GO(error, nrg_release(p));
 	nr_table_leave(slot, NR_EXIT);
 	return error;
 }

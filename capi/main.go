@@ -98,7 +98,11 @@ func negative(err error) C.int {
 }
 
 //export nrg_started
-func nrg_started() {}
+func nrg_started() {
+	// The runtime opens its poller with the first timer, which its scavenger
+	// would set at some time. Better now than as a surprise.
+	time.AfterFunc(time.Hour, func() {}).Stop()
+}
 
 //export nrg_prepare
 func nrg_prepare(handle C.int64_t, o *C.nr_options, shepherd *C.char, ends *C.struct_nrg_ends, why *C.char, size C.size_t) (result C.int) {
@@ -265,7 +269,7 @@ func nrg_usage(handle C.int64_t, usage *C.struct_nrg_usage) (result C.int) {
 	return 0
 }
 
-// strings copies a NULL-terminated array of C strings.
+// stringList copies a NULL-terminated array of C strings.
 func stringList(list **C.char) []string {
 	if list == nil {
 		return nil
@@ -291,6 +295,10 @@ func convertOptions(o *C.nr_options) (*core.Options, error) {
 		return nil, invalidOption("reserved0, reserved: not 0")
 	case o.argv == nil:
 		return nil, invalidOption("argv: NULL")
+	case o.file != nil && *o.file == 0:
+		return nil, &core.Error{Errno: unix.ENOENT, Why: "file: empty"}
+	case o.cwd != nil && *o.cwd == 0:
+		return nil, &core.Error{Errno: unix.ENOENT, Why: "cwd: empty"}
 	case o.fds == nil && o.nfds > 0, o.groups == nil && o.ngroups > 0, o.rlimits == nil && o.nrlimits > 0:
 		return nil, invalidOption("fds, groups, rlimits: NULL, and not 0 of them")
 	case o.nfds > math.MaxInt16 || o.ngroups > math.MaxInt32 || o.nrlimits > math.MaxInt16:

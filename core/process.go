@@ -86,6 +86,9 @@ func (r *Runner) Prepare(o *Options, shepherd string) (*Process, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	if err := o.checkOpen(); err != nil {
+		return nil, err
+	}
 	p := &Process{runner: r, path: shepherd, linger: o.Flags&Linger != 0}
 	pair, err := newSocketPair()
 	if err != nil {
@@ -145,7 +148,7 @@ func (p *Process) prepare(o *Options) error {
 		return err
 	}
 	spawn.Files = p.plumbing.files
-	if p.plumbing.terminal >= 0 {
+	if o.Flags&PTY != 0 {
 		spawn.Flags |= wire.SpawnTerminal
 		spawn.Terminal = p.plumbing.terminal
 	}
@@ -241,6 +244,9 @@ func (p *Process) Poll() State {
 }
 
 func (p *Process) poll() {
+	if p.state.Final() {
+		return
+	}
 	var scratch [1024]byte
 	for !p.state.Final() && !p.released {
 		err := p.reader.Read(p.socket, scratch[:], p.handle)
@@ -248,10 +254,9 @@ func (p *Process) poll() {
 		case err == nil:
 			continue
 		case err == unix.EAGAIN:
-			if p.state.Phase == Starting {
-				if why := p.runner.greetingOverdue(p.shepherd); why != nil {
-					p.fail(why)
-				}
+			if why := p.runner.greet(p.shepherd); why != nil && p.state.Phase == Starting {
+				p.fail(why)
+				continue
 			}
 			return
 		case err == io.EOF || err == unix.ECONNRESET:
@@ -261,13 +266,17 @@ func (p *Process) poll() {
 			p.state.Phase = Lost
 		}
 	}
-	if p.state.Final() && !p.linger {
-		p.leaveShepherd()
+	if p.state.Final() {
+		// Readable for ever: the shepherd may not have ended its side yet.
+		_ = unix.Shutdown(p.socket, unix.SHUT_RD)
+		if !p.linger {
+			p.leaveShepherd()
+		}
 	}
 }
 
-// greetingOverdue returns an error when s is not going to greet any more.
-func (r *Runner) greetingOverdue(s *shepherd) *Error {
+// greet takes the greeting of s, and returns an error when none will come.
+func (r *Runner) greet(s *shepherd) *Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !s.greeted {
@@ -450,6 +459,7 @@ func (p *Process) Release() {
 		_ = p.tell(wire.EncodeRelease())
 	}
 	p.released = true
+	p.plumbing.closeMaster()
 	p.reader.Close()
 	_ = unix.Shutdown(p.socket, unix.SHUT_RDWR)
 	p.leaveShepherd()

@@ -16,7 +16,7 @@ import (
 
 // greetingTimeout is how long a shepherd may take to greet before it is given
 // up. It has 10 ms of work to do; the rest is for machines in trouble.
-const greetingTimeout = 30 * time.Second
+const greetingTimeout = 10 * time.Second
 
 // Runner runs programs, under one shepherd for each path of a shepherd's
 // executable. The zero value is not usable; there is no need for more than one
@@ -74,7 +74,7 @@ func (r *Runner) Adopt(path string, control, pidfd int) error {
 	}
 	// The socket is new and empty: this takes it whole or never.
 	if _, err := wire.Send(control, hello.Encode(len(descriptors)), descriptors); err != nil {
-		s.fail(failed(err, "%s: sending the greeting", path))
+		s.fail(&Error{errNoShepherd, path + ": ended at once, so it is no netrunner-shepherd: " + err.Error()})
 		return s.gone
 	}
 	if old := r.shepherds[path]; old != nil {

@@ -27,7 +27,8 @@ type Stream struct {
 // are closed here once they have been sent, and the host's ends.
 type plumbing struct {
 	streams  [3]Stream
-	terminal int32 // the program's descriptor that is its terminal, or -1
+	terminal int32 // the index of the program's terminal among the descriptors
+	master   int   // of a terminal that no stream is connected to, or -1
 
 	descriptors []int // attached to the frame, in order
 	own         []int // the ones among them that are ours to close
@@ -56,9 +57,17 @@ func (p *plumbing) closePassed() {
 	p.own, p.descriptors = nil, nil
 }
 
+func (p *plumbing) closeMaster() {
+	if p.master >= 0 {
+		_ = unix.Close(p.master)
+		p.master = -1
+	}
+}
+
 // closeAll undoes everything.
 func (p *plumbing) closeAll() {
 	p.closePassed()
+	p.closeMaster()
 	for i := range p.streams {
 		if p.streams[i].FD >= 0 {
 			_ = unix.Close(p.streams[i].FD)
@@ -74,15 +83,11 @@ func (p *plumbing) plumb(o *Options) error {
 	for i := range p.streams {
 		p.streams[i].FD = -1
 	}
-	p.terminal = -1
-
-	slave := int32(-1)
+	p.master = -1
 	if o.Flags&PTY != 0 {
-		index, err := p.openTerminal(o, modes)
-		if err != nil {
+		if err := p.openTerminal(o, modes); err != nil {
 			return err
 		}
-		slave = index
 	}
 
 	null := int32(-1)
@@ -90,11 +95,8 @@ func (p *plumbing) plumb(o *Options) error {
 		var index int32
 		var err error
 		switch mode := stdio.Mode; {
-		case mode == StdioAuto && slave >= 0:
-			index = slave
-			if p.terminal < 0 {
-				p.terminal = int32(i)
-			}
+		case mode == StdioAuto && o.Flags&PTY != 0:
+			index = p.terminal
 		case mode == StdioAuto && i == Stderr && !isOpen(i), mode == StdioNull:
 			// A daemon that closed its standard error runs programs all the same.
 			if null < 0 {
@@ -102,9 +104,9 @@ func (p *plumbing) plumb(o *Options) error {
 			}
 			index = null
 		case mode == StdioInherit, mode == StdioAuto && i == Stderr:
-			index, err = p.passOpen(i, streamNames[i]+": NR_STDIO_INHERIT of descriptor %d")
+			index = p.pass(i, false)
 		case mode == StdioFD:
-			index, err = p.passOpen(stdio.FD, streamNames[i]+": descriptor %d")
+			index = p.pass(stdio.FD, false)
 		case mode == StdioStdout:
 			index = p.files[Stdout].Source
 		default:
@@ -116,11 +118,7 @@ func (p *plumbing) plumb(o *Options) error {
 		p.connect(index, i)
 	}
 	for _, d := range o.Descriptors {
-		index, err := p.passOpen(d.FD, "fds: descriptor %d")
-		if err != nil {
-			return err
-		}
-		p.connect(index, d.Target)
+		p.connect(p.pass(d.FD, false), d.Target)
 	}
 	return nil
 }
@@ -130,12 +128,26 @@ func isOpen(fd int) bool {
 	return err == nil
 }
 
-// passOpen passes a descriptor that is not ours.
-func (p *plumbing) passOpen(fd int, what string) (int32, error) {
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-		return 0, failed(err, what, fd)
+// checkOpen refuses descriptors of the caller's that are not open, before any
+// of ours can take their numbers.
+func (o *Options) checkOpen() error {
+	closed := func(fd int, format string, args ...any) error {
+		return failed(unix.EBADF, format+" %d", append(args, fd)...)
 	}
-	return p.pass(fd, false), nil
+	for i, stdio := range [3]Stdio{o.Stdin, o.Stdout, o.Stderr} {
+		if stdio.Mode == StdioInherit && !isOpen(i) {
+			return closed(i, "%s: NR_STDIO_INHERIT of descriptor", streamNames[i])
+		}
+		if stdio.Mode == StdioFD && !isOpen(stdio.FD) {
+			return closed(stdio.FD, "%s: descriptor", streamNames[i])
+		}
+	}
+	for _, d := range o.Descriptors {
+		if !isOpen(d.FD) {
+			return closed(d.FD, "fds: descriptor")
+		}
+	}
+	return nil
 }
 
 func (p *plumbing) openNull() (int32, error) {
@@ -170,37 +182,37 @@ func (p *plumbing) openPipe(stream, size int) (int32, error) {
 
 // openTerminal makes the program's terminal. The host gets one descriptor of
 // the master for input and one for output, each closed on its own; when both
-// are closed the program sees a hang-up.
-func (p *plumbing) openTerminal(o *Options, modes [3]Stdio) (int32, error) {
-	onTerminal := func(i int) bool { return modes[i].Mode == StdioAuto }
-	output := Stdout
-	if !onTerminal(Stdout) {
-		output = Stderr
-	}
-	if !onTerminal(Stdin) && !onTerminal(output) {
-		return 0, invalid("NR_PTY: in, out and err are all something else")
-	}
+// are closed the program sees a hang-up. Where no stream is the terminal, which
+// then is only the program's /dev/tty, it lives until the release.
+func (p *plumbing) openTerminal(o *Options, modes [3]Stdio) error {
 	master, slave, err := openPTY()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	index := p.pass(slave, true)
-	if !onTerminal(output) {
-		p.streams[Stdin] = Stream{FD: master, Terminal: true}
-	} else {
-		p.streams[output] = Stream{FD: master, Terminal: true}
-		if onTerminal(Stdin) {
-			input, err := unix.FcntlInt(uintptr(master), unix.F_DUPFD_CLOEXEC, 3)
-			if err != nil {
-				return 0, failed(err, "fcntl F_DUPFD_CLOEXEC")
-			}
-			p.streams[Stdin] = Stream{FD: input, Terminal: true}
+	p.terminal = p.pass(slave, true)
+	input := modes[Stdin].Mode == StdioAuto
+	output := -1
+	for _, i := range []int{Stdout, Stderr} {
+		if modes[i].Mode == StdioAuto && output < 0 {
+			output = i
 		}
 	}
-	if err := setUpTerminal(master, slave, o); err != nil {
-		return 0, err
+	switch {
+	case output >= 0:
+		p.streams[output] = Stream{FD: master, Terminal: true}
+	case input:
+		p.streams[Stdin] = Stream{FD: master, Terminal: true}
+	default:
+		p.master = master
 	}
-	return index, nil
+	if input && output >= 0 {
+		copied, err := unix.FcntlInt(uintptr(master), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return failed(err, "fcntl F_DUPFD_CLOEXEC")
+		}
+		p.streams[Stdin] = Stream{FD: copied, Terminal: true}
+	}
+	return setUpTerminal(master, slave, o)
 }
 
 // aboveStdio moves a descriptor of ours out of the way of 0, 1 and 2, which a

@@ -150,13 +150,10 @@ static struct pollfd watch(int fd, int events)
  * end-of-file character. One that reads keys has to make sense of the key
  * itself, and those that are used by hand do.
  */
-static void type_end(nr_proc p, const struct buffer *keys)
+static void type_end(nr_proc p)
 {
 	char eof = 4; /* Ctrl-D */
 
-	/* After half a line it only submits that half, so it takes two. */
-	if (keys->end > 0 && keys->bytes[keys->end - 1] != '\n')
-		nr_write(p, &eof, 1);
 	if (nr_close_stdin(p) == -ENOTTY)
 		nr_write(p, &eof, 1);
 }
@@ -211,7 +208,7 @@ static int drive(nr_proc p, int signals, int *ended, nr_outcome *how)
 				keys.start = 0;
 				keys.end = (size_t)n;
 			} else if (n == 0 || (errno != EINTR && errno != EAGAIN)) {
-				type_end(p, &keys);
+				type_end(p);
 				typing = false;
 			}
 		}

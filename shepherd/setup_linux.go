@@ -25,10 +25,14 @@ func (s *script) write(r *wire.SpawnRequest, descriptors []int, inheritedUmask i
 	} else {
 		s.add("setpgid", nil, unix.SYS_SETPGID, 0, 0, 0, 0)
 	}
-	s.connect(r.Files, descriptors)
 	if r.Flags&wire.SpawnTerminal != 0 {
-		s.add("ioctl TIOCSCTTY", nil, unix.SYS_IOCTL, uintptr(r.Terminal), unix.TIOCSCTTY, 0, 0)
+		s.add("ioctl TIOCSCTTY", nil, unix.SYS_IOCTL, uintptr(descriptors[r.Terminal]), unix.TIOCSCTTY, 0, 0)
 	}
+	directory := -1
+	if r.Flags&wire.SpawnCwdDescriptor != 0 {
+		directory = descriptors[1]
+	}
+	directory = s.connect(r.Files, descriptors, directory)
 
 	if r.Flags&wire.SpawnUmask != 0 {
 		s.add("umask", nil, unix.SYS_UMASK, uintptr(r.Umask), 0, 0, 0)
@@ -45,8 +49,8 @@ func (s *script) write(r *wire.SpawnRequest, descriptors []int, inheritedUmask i
 
 	s.becomeUser(r)
 
-	if r.Flags&wire.SpawnCwdDescriptor != 0 {
-		s.add("chdir", "to the host's working directory", unix.SYS_FCHDIR, uintptr(descriptors[1]), 0, 0, 0)
+	if directory >= 0 {
+		s.add("chdir", "to the host's working directory", unix.SYS_FCHDIR, uintptr(directory), 0, 0, 0)
 	}
 	if len(r.Cwd) > 1 {
 		s.add("chdir", r.Cwd, unix.SYS_CHDIR, address(r.Cwd), 0, 0, 0)
@@ -61,8 +65,9 @@ func (s *script) write(r *wire.SpawnRequest, descriptors []int, inheritedUmask i
 }
 
 // connect gives the program its descriptors. All of ours are close-on-exec, so
-// it gets no other.
-func (s *script) connect(files []wire.File, descriptors []int) {
+// it gets no other. It returns where directory, which may be -1, is to be found
+// afterwards.
+func (s *script) connect(files []wire.File, descriptors []int, directory int) int {
 	highest := 2
 	for _, f := range files {
 		highest = max(highest, int(f.Target))
@@ -73,22 +78,26 @@ func (s *script) connect(files []wire.File, descriptors []int) {
 	}
 	// A source that has the number of some target moves away first.
 	moved := make(map[int]int)
-	for _, f := range files {
-		source := descriptors[f.Source]
-		if _, done := moved[source]; source > highest || done {
-			continue
+	clear := func(source int) int {
+		if source < 0 || source > highest {
+			return source
+		}
+		if to, done := moved[source]; done {
+			return to
 		}
 		s.add("dup3 to descriptor", free, unix.SYS_DUP3, uintptr(source), uintptr(free), unix.O_CLOEXEC, 0)
 		moved[source] = free
 		free++
+		return moved[source]
+	}
+	directory = clear(directory)
+	for _, f := range files {
+		clear(descriptors[f.Source])
 	}
 	for _, f := range files {
-		source := descriptors[f.Source]
-		if to, ok := moved[source]; ok {
-			source = to
-		}
-		s.add("dup3 to descriptor", f.Target, unix.SYS_DUP3, uintptr(source), uintptr(f.Target), 0, 0)
+		s.add("dup3 to descriptor", f.Target, unix.SYS_DUP3, uintptr(clear(descriptors[f.Source])), uintptr(f.Target), 0, 0)
 	}
+	return directory
 }
 
 // becomeUser changes user and groups. Whoever becomes another user or group

@@ -44,7 +44,7 @@ type SpawnFlags uint32
 // What a Spawn asks for, and which of its fields count.
 const (
 	SpawnSession    SpawnFlags = 1 << iota // a session, not only a process group, of its own
-	SpawnTerminal                          // its standard input, output or error becomes its controlling terminal
+	SpawnTerminal                          // a session with a controlling terminal
 	SpawnLinger                            // the rest of the tree outlives the program
 	SpawnNoNewPrivs                        // PR_SET_NO_NEW_PRIVS
 	SpawnUID
@@ -82,7 +82,7 @@ type Setup struct {
 	GID         uint32
 	Umask       uint32
 	Nice        int32
-	Terminal    int32 // SpawnTerminal: the Target that is the terminal
+	Terminal    int32 // SpawnTerminal: the descriptor of the frame that is the terminal
 	Groups      []uint32
 	Rlimits     []Rlimit
 	Files       []File
@@ -188,8 +188,12 @@ func (r *SpawnRequest) check(descriptors int) error {
 	if r.Flags&SpawnCwdDescriptor != 0 {
 		first = 2
 	}
+	came := func(index int32) bool { return index >= first && int(index) < descriptors }
+	if len(r.Files) > MaxDescriptors { // what follows takes time squared
+		return malformed("%d files", len(r.Files))
+	}
 	for i, f := range r.Files {
-		if f.Source < first || int(f.Source) >= descriptors {
+		if !came(f.Source) {
 			return malformed("descriptor %d of %d", f.Source, descriptors)
 		}
 		if f.Target < 0 || hasTarget(r.Files[:i], f.Target) {
@@ -204,8 +208,8 @@ func (r *SpawnRequest) check(descriptors int) error {
 		return malformed("flags %#x", uint32(r.Flags))
 	case !standard:
 		return malformed("no standard descriptors")
-	case r.Flags&SpawnTerminal != 0 && !hasTarget(r.Files, r.Terminal):
-		return malformed("terminal on descriptor %d", r.Terminal)
+	case r.Flags&SpawnTerminal != 0 && !came(r.Terminal):
+		return malformed("terminal: descriptor %d of %d", r.Terminal, descriptors)
 	case r.Timeout < 0 || r.KillTimeout < KillNow:
 		return malformed("timeouts %d and %d", r.Timeout, r.KillTimeout)
 	case len(r.Paths) == 0 || len(r.Argv) == 0:

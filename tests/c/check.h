@@ -101,7 +101,7 @@ void check_register(struct check_item *item);
  */
 #define EVENTUALLY(cond)                                                    \
 	for (int64_t until_ = check_now_ms() + check_patience_ms(); !(cond);) \
-		if (!CHECK(check_nap(until_), "never became true: " #cond)) \
+		if (!CHECK(check_nap(until_), "never became true: %s", #cond)) \
 			break
 
 bool check_true(bool holds, bool fatal, const char *file, int line,

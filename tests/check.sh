@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Formatting and static checks. Each prints a line; any output of a checker is
+# a failure.
+
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+
+passed=0 failed=0 skipped=0
+
+check() {
+	local name=$1 output
+	shift
+	if output=$("$@" 2>&1) && [[ -z $output ]]; then
+		echo "ok   $name"
+		passed=$((passed + 1))
+	else
+		echo "FAIL $name"
+		printf '%s\n' "$output"
+		failed=$((failed + 1))
+	fi
+}
+
+skip() {
+	echo "skip $1: $2"
+	skipped=$((skipped + 1))
+}
+
+tidy() { go mod tidy -diff; }
+other_platform() { CGO_ENABLED=0 GOOS=$1 GOARCH=$2 go vet ./core/... ./shepherd/...; }
+
+check gofmt gofmt -l capi core shepherd
+check "go vet" go vet ./...
+check "go mod tidy" tidy
+check "go vet for linux/arm64" other_platform linux arm64
+check "go vet for darwin/arm64" other_platform darwin arm64
+if command -v shellcheck >/dev/null; then
+	check shellcheck shellcheck -x tests/*.sh tests/scripts/*.sh examples/*.sh .ci/run
+else
+	skip shellcheck "not installed"
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[[ $failed == 0 ]]

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Installs what building and testing need and this machine lacks, with apt-get
+# where that is possible, and says what is missing where it is not.
+
+set -euo pipefail
+
+# command:package of Debian
+tools=(gcc:gcc g++:g++ objcopy:binutils make:make script:bsdutils)
+missing=()
+packages=()
+for tool in "${tools[@]}"; do
+	if ! command -v "${tool%%:*}" >/dev/null; then
+		missing+=("${tool%%:*}")
+		packages+=("${tool#*:}")
+	fi
+done
+# Static programs and the sanitizers are parts of packages, not commands.
+if ! echo 'int main(void) { return 0; }' | gcc -static -x c - -o /dev/null 2>/dev/null; then
+	missing+=("a static libc")
+	packages+=(libc6-dev)
+fi
+
+# The version of Go that go.mod asks for; an older one can't even say so well.
+wanted=$(sed -n 's/^go //p' "$(dirname "$0")/../go.mod")
+if ! command -v go >/dev/null; then
+	missing+=("go $wanted or later (https://go.dev/dl)")
+fi
+
+if [[ ${#packages[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
+	missing=()
+	command -v go >/dev/null || missing=("go $wanted or later (https://go.dev/dl)")
+fi
+if [[ ${#missing[@]} -gt 0 ]]; then
+	printf 'missing: %s\n' "${missing[@]}" >&2
+	exit 1
+fi

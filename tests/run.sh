@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Runs all tests that `make tests` has built, and the rest, one suite after the
+# other. Ends with a line that counts the tests of all of them, and fails if one
+# failed, or if any left a shepherd behind.
+#
+#     tests/run.sh [SUITE]...     only the suites whose name contains SUITE
+
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+
+BUILD=${BUILD:-build}
+export BUILD
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+passed=0 failed=0 skipped=0
+wanted=("$@")
+
+# AddressSanitizer finds leaks, too. Go handles SIGSEGV itself.
+export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:handle_segv=0
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+
+is_wanted() {
+	[[ ${#wanted[@]} == 0 ]] && return
+	local part
+	for part in "${wanted[@]}"; do
+		[[ $1 == *"$part"* ]] && return
+	done
+	return 1
+}
+
+# suite NAME COMMAND...: the command prints a line 'N passed, N failed, N skipped'.
+suite() {
+	local name=$1 log started=$SECONDS status counts
+	shift
+	is_wanted "$name" || return 0
+	log=$logs/${name//[^a-z0-9]/_}
+	echo "== $name"
+	timeout --kill-after=10 1200 "$@" >"$log" 2>&1
+	status=$?
+	counts=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
+	if [[ -z $counts ]]; then
+		counts="0 passed, 1 failed, 0 skipped"
+	elif [[ $status != 0 && $counts == *" 0 failed,"* ]]; then
+		counts="${counts/ 0 failed/ 1 failed}"
+	fi
+	read -r p _ f _ s _ <<<"$counts"
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	if [[ $f != 0 ]]; then
+		cat "$log"
+		echo "== $name: exit status $status"
+	else
+		grep -i '^ *\(--- \)\?skip' "$log"
+	fi
+	echo "   $counts ($((SECONDS - started)) s)"
+}
+
+# go_tests counts the lines of go test -v, subtests too.
+go_tests() {
+	local log=$logs/go_test_output status
+	go test -v -count=1 "$@" >"$log" 2>&1
+	status=$?
+	grep -E '^ *--- (FAIL|SKIP)|^(FAIL|panic|WARNING: DATA RACE)' "$log"
+	[[ $status == 0 ]] || cat "$log"
+	echo "$(grep -c -E '^ *--- PASS' "$log") passed, $(grep -c -E '^ *--- FAIL|^FAIL.*\[build failed\]' "$log") failed, $(grep -c -E '^ *--- SKIP' "$log") skipped"
+	return "$status"
+}
+
+# A shepherd lives for some milliseconds longer than its host.
+no_shepherds() {
+	local deadline=$((SECONDS + 30)) left
+	while left=$(grep -l netrunner-sheph /proc/[0-9]*/comm 2>/dev/null | while read -r comm; do
+		[[ $(readlink "${comm%comm}exe") == "$PWD/$BUILD"/* ]] && echo "${comm%/comm}"
+	done) && [[ -n $left ]]; do
+		if ((SECONDS > deadline)); then
+			echo "left behind: $left"
+			echo "0 passed, 1 failed, 0 skipped"
+			return 1
+		fi
+		sleep 0.1
+	done
+	echo "1 passed, 0 failed, 0 skipped"
+}
+
+suite "static checks" tests/check.sh
+suite "go, with the race detector" go_tests -race ./core/... ./shepherd/...
+for test in "$BUILD"/tests/test_*; do
+	suite "c: ${test##*/}" "$test"
+done
+for test in "$BUILD"/asan/tests/test_*; do
+	suite "c, sanitized: ${test##*/}" "$test"
+done
+for script in tests/scripts/*.sh; do
+	[[ $script == */lib.sh ]] || suite "script: ${script##*/}" "$script"
+done
+suite "no shepherd is left" no_shepherds
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[[ $failed == 0 && $passed -gt 0 ]]
