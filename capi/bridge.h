@@ -18,6 +18,7 @@ struct nrg_ends {
 	int stream[3];
 	bool terminal[3];
 	int exit;
+	int master; /* of the program's terminal */
 };
 
 /* What nrg_launch returns when it has to be called again. */

@@ -173,7 +173,11 @@ static int probe(void)
 	return n == THREADS ? 0 : -EAGAIN;
 }
 
-/* Go keeps SIGSEGV and SIGBUS, and hands on those that are not its own. */
+/*
+ * Go keeps SIGSEGV and SIGBUS, and hands on those that are not its own. It also
+ * keeps SA_ONSTACK on 32 and 33, which libc uses among its threads and hides
+ * from sigaction(3): setuid(3) in the host interrupts our threads, too.
+ */
 static bool same_action(const struct sigaction *a, const struct sigaction *b)
 {
 	return a->sa_handler == b->sa_handler && a->sa_flags == b->sa_flags;
@@ -251,8 +255,8 @@ int nr_guest_start(void)
 		for (size_t i = 0; i < sizeof synchronous / sizeof *synchronous; i++)
 			sigdelset(&asynchronous, synchronous[i]);
 		error = probe();
-		if (!error && pthread_atfork(NULL, NULL, nr_table_close_in_child) != 0)
-			error = -ENOMEM;
+		if (!error)
+			error = nr_table_at_fork();
 		if (!error)
 			error = start_go();
 		pthread_sigmask(SIG_SETMASK, &saved, NULL);

@@ -125,32 +125,65 @@ static int provide_shepherd(const char *path, char *why, size_t whylen)
 
 /*
  * launch hands a prepared process to its shepherd, starting that where needed.
+ * fork(2) is held, and allowed while this waits.
  * One that dies again and again at this very moment is not usable.
  */
 static int launch(nr_proc p, const char *path, char *why, size_t whylen)
 {
-	int socket, launches = 0;
-	for (;;) {
-		int need;
-		NR_GO(need, nrg_launch(p, &socket, why, whylen));
-		if (need == NRG_NEED_SHEPHERD) {
-			if (launches++ == 3) {
-				snprintf(why, whylen, "%s: ends as soon as it has been started", path);
-				return -ENOPKG;
-			}
-			int error = provide_shepherd(path, why, whylen);
-			if (error)
-				return error;
-		} else if (need == NRG_NEED_ROOM) {
+	int socket, need, error = 0, launches = 0;
+	NR_GO(need, nrg_launch(p, &socket, why, whylen));
+	while (need > 0) {
+		nr_table_allow_fork();
+		if (need == NRG_NEED_ROOM) {
 			/* Not for ever: it may be room for descriptors that is missing. */
 			wait_for(socket, POLLOUT, now_ns() + 1000000);
+		} else if (launches++ < 3) {
+			error = provide_shepherd(path, why, whylen);
 		} else {
-			return need;
+			snprintf(why, whylen, "%s: ends as soon as it has been started", path);
+			error = -ENOPKG;
 		}
+		nr_table_hold_fork();
+		if (error)
+			return error;
+		NR_GO(need, nrg_launch(p, &socket, why, whylen));
 	}
+	return need;
 }
 
-/* await waits until a program has been executed, or that has failed. */
+/*
+ * prepare_and_launch makes what the program shares with the host, and hands it
+ * over.
+ */
+static int prepare_and_launch(nr_proc p, struct nr_slot *slot, const nr_options *o, const char *path, char *why,
+			      size_t whylen)
+{
+	struct nrg_ends ends;
+	int error;
+	NR_GO(error, nrg_prepare(p, (nr_options *)(uintptr_t)o, (char *)(uintptr_t)path, &ends, why, whylen));
+	if (error) {
+		nr_table_unreserve(slot);
+		return error;
+	}
+	for (int i = 0; i < 3; i++) {
+		slot->fd[i] = ends.stream[i];
+		slot->terminal[i] = ends.terminal[i];
+	}
+	slot->fd[NR_EXIT] = ends.exit;
+	slot->fd[NR_TERMINAL] = ends.master;
+	nr_table_publish(p, slot);
+
+	error = launch(p, path, why, whylen);
+	if (error) {
+		int ignored;
+		NR_GO(ignored, nrg_abandon(p));
+		(void)ignored;
+		nr_release(p);
+	}
+	return error;
+}
+
+/* await_start waits until a program has been executed, or that has failed. */
 static int await_start(nr_proc p, struct nr_slot *slot, char *why, size_t whylen)
 {
 	for (;;) {
@@ -201,27 +234,11 @@ nr_proc nr_spawn(const nr_options *options, char *why, size_t whylen)
 	}
 	slot->start_ns = now_ns();
 	slot->output_limit = o.output_limit;
-	struct nrg_ends ends;
-	NR_GO(error, nrg_prepare(p, &o, path, &ends, why, whylen));
-	if (error) {
-		nr_table_unreserve(slot);
+	nr_table_hold_fork();
+	error = prepare_and_launch(p, slot, &o, path, why, whylen);
+	nr_table_allow_fork();
+	if (error)
 		return error;
-	}
-	for (int i = 0; i < 3; i++) {
-		slot->fd[i] = ends.stream[i];
-		slot->terminal[i] = ends.terminal[i];
-	}
-	slot->fd[NR_EXIT] = ends.exit;
-
-	error = launch(p, path, why, whylen);
-	if (error) {
-		int ignored;
-		NR_GO(ignored, nrg_abandon(p));
-		(void)ignored;
-		nr_table_unreserve(slot);
-		return error;
-	}
-	nr_table_publish(p, slot);
 	if (!(o.flags & NR_ASYNC)) {
 		error = await_start(p, slot, why, whylen);
 		if (error) {
@@ -385,11 +402,11 @@ int nr_release(nr_proc p)
 		return -EBADF; /* another thread's nr_release() */
 	}
 	/* First: a read under way must not see an end that we bring about. */
-	for (int stream = NR_STDIN; stream <= NR_STDERR; stream++) {
+	for (int gate = 0; gate < NR_GATES; gate++) {
 		struct nr_slot *same;
-		if (nr_table_enter(p, stream, &same) == 0) {
-			nr_table_close(same, stream);
-			nr_table_leave(same, stream);
+		if (gate != NR_EXIT && nr_table_enter(p, gate, &same) == 0) {
+			nr_table_close(same, gate);
+			nr_table_leave(same, gate);
 		}
 	}
 	/* Tells the shepherd, and wakes who waits. */

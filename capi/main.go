@@ -120,6 +120,7 @@ func nrg_prepare(handle C.int64_t, o *C.nr_options, shepherd *C.char, ends *C.st
 		ends.terminal[i] = C.bool(stream.Terminal)
 	}
 	ends.exit = C.int(p.Socket())
+	ends.master = C.int(p.Master())
 
 	processes.Lock()
 	defer processes.Unlock()
@@ -133,7 +134,7 @@ func nrg_prepare(handle C.int64_t, o *C.nr_options, shepherd *C.char, ends *C.st
 //export nrg_abandon
 func nrg_abandon(handle C.int64_t) (result C.int) {
 	defer guard(&result)
-	if p := forget(handle); p != nil {
+	if p := process(handle); p != nil {
 		p.Abandon()
 	}
 	return 0

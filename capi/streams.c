@@ -113,7 +113,7 @@ ssize_t nr_read(nr_proc p, int stream, void *buf, size_t len)
 	}
 	int error = enter(p, stream, &slot);
 	if (error)
-		return error;
+		return error == -EPIPE && len == 0 ? -EINVAL : error;
 	ssize_t n = -EINVAL;
 	if (len > SSIZE_MAX)
 		len = SSIZE_MAX;
@@ -127,6 +127,9 @@ ssize_t nr_read(nr_proc p, int stream, void *buf, size_t len)
 		}
 		if (n > 0)
 			atomic_fetch_add_explicit(&slot->reads, 1, memory_order_relaxed);
+		else if (n == 0 && nr_table_is_closed(slot, stream))
+			/* Another thread's close, or the end that its release has brought about. */
+			n = nr_table_is_closed(slot, NR_EXIT) ? -EBADF : -EPIPE;
 	}
 	nr_table_leave(slot, stream);
 	return n;
@@ -194,7 +197,7 @@ ssize_t nr_write(nr_proc p, const void *buf, size_t len)
 	struct nr_slot *slot;
 	int error = enter(p, NR_STDIN, &slot);
 	if (error)
-		return error;
+		return error == -EPIPE && len == 0 ? -EINVAL : error;
 	ssize_t n = -EINVAL;
 	if (len > SSIZE_MAX)
 		len = SSIZE_MAX;
@@ -262,26 +265,12 @@ int nr_close_stdin(nr_proc p)
 int nr_winsize(nr_proc p, uint16_t rows, uint16_t cols)
 {
 	struct nr_slot *slot;
-	int error = nr_guest_check();
-	if (!error)
-		error = nr_table_enter(p, NR_EXIT, &slot);
+	int error = enter(p, NR_TERMINAL, &slot);
 	if (error)
-		return error;
-	nr_table_leave(slot, NR_EXIT);
-
-	/* By whichever descriptor of the terminal is open. */
-	static const int streams[] = { NR_STDOUT, NR_STDIN, NR_STDERR };
-	for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) {
-		error = enter(p, streams[i], &slot);
-		if (error)
-			continue;
-		bool terminal = slot->terminal[streams[i]];
-		struct winsize size = { .ws_row = rows, .ws_col = cols };
-		if (terminal)
-			error = ioctl(slot->fd[streams[i]], TIOCSWINSZ, &size) < 0 ? -errno : 0;
-		nr_table_leave(slot, streams[i]);
-		if (terminal)
-			return error;
-	}
-	return -ENOTTY;
+		return error == -EINVAL ? -ENOTTY : error;
+	struct winsize size = { .ws_row = rows, .ws_col = cols };
+	if (ioctl(slot->fd[NR_TERMINAL], TIOCSWINSZ, &size) < 0)
+		error = -errno;
+	nr_table_leave(slot, NR_TERMINAL);
+	return error;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
+#define _GNU_SOURCE
 #include "table.h"
 
 #include <errno.h>
@@ -175,8 +176,27 @@ void nr_table_close_tracked(int fd)
 	close(fd);
 }
 
-void nr_table_close_in_child(void)
+#define UNLOCKED PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
+static pthread_rwlock_t fork_lock = UNLOCKED;
+
+void nr_table_hold_fork(void)
 {
+	pthread_rwlock_rdlock(&fork_lock);
+}
+
+void nr_table_allow_fork(void)
+{
+	pthread_rwlock_unlock(&fork_lock);
+}
+
+static void before_fork(void)
+{
+	pthread_rwlock_wrlock(&fork_lock);
+}
+
+static void after_fork_in_child(void)
+{
+	/* The process may have had threads: no other lock may be taken here. */
 	uint32_t n = atomic_load(&slots);
 	for (uint32_t i = 0; i < n; i++) {
 		struct nr_slot *slot = slot_at(i);
@@ -189,4 +209,12 @@ void nr_table_close_in_child(void)
 	for (int i = 0; i < TRACKED; i++)
 		if (atomic_load(&tracked[i]) > 0)
 			close(atomic_load(&tracked[i]) - 1);
+	/* The child's only thread has another id than the one that has the lock. */
+	static const pthread_rwlock_t unlocked = UNLOCKED;
+	fork_lock = unlocked;
+}
+
+int nr_table_at_fork(void)
+{
+	return -pthread_atfork(before_fork, nr_table_allow_fork, after_fork_in_child);
 }

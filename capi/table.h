@@ -7,7 +7,7 @@
  * that a stale handle can be looked at; a slot that is used again has another
  * generation.
  *
- * Each of a process's four descriptors has a gate: one word with the
+ * Each of a process's descriptors has a gate: one word with the
  * generation, the number of calls that are inside, and whether it is closed.
  * A call enters, uses the descriptor, and leaves. Closing a gate keeps further
  * calls out; the last one inside closes the descriptor. So no call ever uses a
@@ -25,10 +25,11 @@
 #include "../include/netrunner.h"
 #include "bridge.h"
 
-enum { NR_GATES = 4 };
+/* The program's terminal, whichever streams are connected to it. */
+enum { NR_TERMINAL = NR_EXIT + 1, NR_GATES };
 
 struct nr_slot {
-	_Atomic uint64_t gate[NR_GATES]; /* indexed by NR_STDIN ... NR_EXIT */
+	_Atomic uint64_t gate[NR_GATES]; /* indexed by NR_STDIN ... NR_TERMINAL */
 	_Atomic int open_gates;
 	uint32_t index;
 	struct nr_slot *next_free;
@@ -80,10 +81,13 @@ void nr_table_track(int fd);
 void nr_table_close_tracked(int fd);
 
 /*
- * nr_table_close_in_child closes our descriptors in a forked child, so that its
- * copies don't keep the pipes of the parent's programs open. Safe after fork in
- * a process with threads: it takes no lock.
+ * nr_table_at_fork arranges that a forked child closes its copies of our
+ * descriptors, which would keep the pipes of the parent's programs open.
+ * Between hold and allow, while there are descriptors that the table does not
+ * know, fork(2) waits; so nothing in between may.
  */
-void nr_table_close_in_child(void);
+int nr_table_at_fork(void);
+void nr_table_hold_fork(void);
+void nr_table_allow_fork(void);
 
 #endif

@@ -89,7 +89,7 @@ func (r *Runner) Prepare(o *Options, shepherd string) (*Process, error) {
 	if err := o.checkOpen(); err != nil {
 		return nil, err
 	}
-	p := &Process{runner: r, path: shepherd, linger: o.Flags&Linger != 0}
+	p := &Process{runner: r, path: shepherd, linger: o.Flags&Linger != 0, plumbing: newPlumbing()}
 	pair, err := newSocketPair()
 	if err != nil {
 		return nil, failed(err, "socketpair")
@@ -97,7 +97,8 @@ func (r *Runner) Prepare(o *Options, shepherd string) (*Process, error) {
 	p.socket = pair[0]
 	p.plumbing.pass(pair[1], true)
 	if err := p.prepare(o); err != nil {
-		p.Abandon()
+		p.plumbing.closeAll()
+		_ = unix.Close(p.socket)
 		return nil, err
 	}
 	return p, nil
@@ -181,13 +182,10 @@ func wireFlags(f Flags) wire.SpawnFlags {
 	return w
 }
 
-// Abandon closes all descriptors of a process that has not been launched.
+// Abandon closes what a process that will not be launched was to get. The
+// host's ends are the caller's, as ever.
 func (p *Process) Abandon() {
-	p.plumbing.closeAll()
-	if p.socket >= 0 {
-		_ = unix.Close(p.socket)
-		p.socket = -1
-	}
+	p.plumbing.closePassed()
 }
 
 // Launch hands the program to the shepherd. It is called again after what it
@@ -232,6 +230,11 @@ func (p *Process) Launch() (Need, error) {
 // Streams are the host's ends of the program's streams.
 func (p *Process) Streams() [3]Stream { return p.plumbing.streams }
 
+// Master is the host's end of the program's terminal, or -1, beside the ones
+// that are Streams. It belongs to the caller, who closes it when it has no more use for the
+// process.
+func (p *Process) Master() int { return p.plumbing.master }
+
 // Socket is readable when Poll has news, and for ever once its State is final.
 func (p *Process) Socket() int { return p.socket }
 
@@ -254,7 +257,7 @@ func (p *Process) poll() {
 		case err == nil:
 			continue
 		case err == unix.EAGAIN:
-			if why := p.runner.greet(p.shepherd); why != nil && p.state.Phase == Starting {
+			if why := p.greet(); why != nil && p.state.Phase == Starting {
 				p.fail(why)
 				continue
 			}
@@ -275,10 +278,15 @@ func (p *Process) poll() {
 	}
 }
 
-// greet takes the greeting of s, and returns an error when none will come.
-func (r *Runner) greet(s *shepherd) *Error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// greet takes the greeting of p's shepherd, and returns an error when none will
+// come.
+func (p *Process) greet() *Error {
+	p.runner.mu.Lock()
+	defer p.runner.mu.Unlock()
+	s := p.shepherd
+	if s == nil {
+		return nil // not launched yet
+	}
 	if !s.greeted {
 		s.listen()
 	}
@@ -354,6 +362,10 @@ func (p *Process) handle(h wire.Header, payload []byte, descriptors []int) error
 	return nil
 }
 
+// lastWords is how long lose waits for what it is going to be told in
+// microseconds, from a shepherd that the scheduler may have left aside.
+const lastWords = time.Second
+
 // lose finds out why the shepherd has let go of a process without its end.
 func (p *Process) lose() {
 	r := p.runner
@@ -361,16 +373,33 @@ func (p *Process) lose() {
 	defer r.mu.Unlock()
 	s := p.shepherd
 	s.listen()
-	if p.state.Phase == Starting && s.refusal != nil {
-		p.fail(s.refusal)
-		s.refusal = nil
+	starting := p.state.Phase == Starting
+	if starting && s.gone == nil && len(s.refusals) == 0 {
+		// The kernel has dropped the process socket that it could not take, or
+		// its others are about to be closed: either way it is a matter of moments.
+		fds := []unix.PollFd{{Fd: int32(s.control), Events: unix.POLLIN}}
+		_, _ = unix.Poll(fds, int(lastWords.Milliseconds()))
+		s.listen()
+	}
+	if starting && len(s.refusals) > 0 {
+		p.fail(s.refusals[0])
+		s.refusals = s.refusals[1:]
 		return
 	}
-	// A process that is killed closes its sockets one after the other: this
-	// one may be the first to tell, and nothing more must be sent to it.
-	s.fail(&Error{errShepherdDied, "the shepherd was killed"})
-	if p.state.Phase == Starting {
-		p.fail(s.gone)
+	why := &Error{errShepherdDied, "the shepherd was killed"}
+	if s.greeted {
+		// A process that is killed closes its sockets one after the other: this
+		// one may be the first to tell, and nothing more must be sent to it. It
+		// may have let go of this program alone, though: the others live on.
+		s.replaced = true
+	} else {
+		s.fail(why)
+	}
+	if s.gone != nil {
+		why = s.gone
+	}
+	if starting {
+		p.fail(why)
 	} else {
 		p.state.Phase = Lost
 	}
@@ -459,7 +488,6 @@ func (p *Process) Release() {
 		_ = p.tell(wire.EncodeRelease())
 	}
 	p.released = true
-	p.plumbing.closeMaster()
 	p.reader.Close()
 	_ = unix.Shutdown(p.socket, unix.SHUT_RDWR)
 	p.leaveShepherd()

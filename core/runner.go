@@ -45,14 +45,14 @@ type shepherd struct {
 
 	reader   wire.Reader
 	greeted  bool
-	refusal  *Error    // for a program whose descriptors it could not take
+	refusals []*Error  // for programs whose descriptors it could not take
 	deadline time.Time // for the greeting
 	gone     *Error    // why it can't be used any more
 
 	unsent   []byte // the rest of a frame that the socket had no room for
 	unsentTo *Process
-	programs int // that may still need it
-	replaced bool
+	programs int  // that may still need it
+	replaced bool // it gets no more of them
 }
 
 // Adopt introduces a shepherd that the caller has started from path, with the
@@ -66,7 +66,7 @@ func (r *Runner) Adopt(path string, control, pidfd int) error {
 		runner: r, path: path, identity: currentIdentity(), control: control, pidfd: pidfd,
 		deadline: time.Now().Add(greetingTimeout),
 	}
-	hello := wire.Hello{Revision: wire.Revision, Version: r.version, PID: int32(unix.Getpid())}
+	hello := wire.Hello{Role: wire.RoleHost, Revision: wire.Revision, Version: r.version, PID: int32(unix.Getpid())}
 	var descriptors []int
 	if host := hostPIDFD(); host >= 0 {
 		descriptors = []int{host}
@@ -97,7 +97,7 @@ func (r *Runner) NeedsShepherd(path string) bool {
 // host was somebody else stays with the programs that it has.
 func (r *Runner) usable(path string) *shepherd {
 	s := r.shepherds[path]
-	if s == nil || s.gone != nil {
+	if s == nil || s.gone != nil || s.replaced {
 		return nil
 	}
 	now := currentIdentity()
@@ -160,7 +160,7 @@ func (s *shepherd) listen() {
 		case wire.TypeHello:
 		case wire.TypeFailed:
 			refusal, err := wire.ParseFailed(payload)
-			s.refusal = &Error{unix.Errno(refusal.Errno), refusal.Why}
+			s.refusals = append(s.refusals, &Error{unix.Errno(refusal.Errno), refusal.Why})
 			return err
 		default:
 			return fmt.Errorf("frame of type %d", h.Type)
@@ -168,6 +168,9 @@ func (s *shepherd) listen() {
 		hello, err := wire.ParseHello(payload)
 		if err != nil {
 			return err
+		}
+		if hello.Role != wire.RoleShepherd {
+			return errors.New("it echoes")
 		}
 		if hello.Revision != wire.Revision || hello.Version != s.runner.version {
 			return &Error{errNoShepherd, fmt.Sprintf(

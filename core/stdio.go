@@ -28,11 +28,17 @@ type Stream struct {
 type plumbing struct {
 	streams  [3]Stream
 	terminal int32 // the index of the program's terminal among the descriptors
-	master   int   // of a terminal that no stream is connected to, or -1
+	master   int   // of the terminal, or -1
 
 	descriptors []int // attached to the frame, in order
 	own         []int // the ones among them that are ours to close
 	files       []wire.File
+}
+
+// newPlumbing holds no descriptor yet. Zero would be one: the host's stdin.
+func newPlumbing() plumbing {
+	none := Stream{FD: -1}
+	return plumbing{streams: [3]Stream{none, none, none}, terminal: -1, master: -1}
 }
 
 // pass adds a descriptor to the frame and returns its index there.
@@ -57,17 +63,13 @@ func (p *plumbing) closePassed() {
 	p.own, p.descriptors = nil, nil
 }
 
-func (p *plumbing) closeMaster() {
+// closeAll undoes everything.
+func (p *plumbing) closeAll() {
+	p.closePassed()
 	if p.master >= 0 {
 		_ = unix.Close(p.master)
 		p.master = -1
 	}
-}
-
-// closeAll undoes everything.
-func (p *plumbing) closeAll() {
-	p.closePassed()
-	p.closeMaster()
 	for i := range p.streams {
 		if p.streams[i].FD >= 0 {
 			_ = unix.Close(p.streams[i].FD)
@@ -80,10 +82,6 @@ func (p *plumbing) closeAll() {
 // descriptors of the program to p.
 func (p *plumbing) plumb(o *Options) error {
 	modes := [3]Stdio{o.Stdin, o.Stdout, o.Stderr}
-	for i := range p.streams {
-		p.streams[i].FD = -1
-	}
-	p.master = -1
 	if o.Flags&PTY != 0 {
 		if err := p.openTerminal(o, modes); err != nil {
 			return err
@@ -180,37 +178,37 @@ func (p *plumbing) openPipe(stream, size int) (int32, error) {
 	return index, nil
 }
 
-// openTerminal makes the program's terminal. The host gets one descriptor of
-// the master for input and one for output, each closed on its own; when both
-// are closed the program sees a hang-up. Where no stream is the terminal, which
-// then is only the program's /dev/tty, it lives until the release.
+// openTerminal makes the program's terminal. The host gets a descriptor of the
+// master for input and one for output, each closed on its own, and one that
+// stays: without it the last close would be a hang-up, which throws away the
+// input, its end included, that the program has not read.
 func (p *plumbing) openTerminal(o *Options, modes [3]Stdio) error {
 	master, slave, err := openPTY()
 	if err != nil {
 		return err
 	}
+	p.master = master
 	p.terminal = p.pass(slave, true)
-	input := modes[Stdin].Mode == StdioAuto
-	output := -1
-	for _, i := range []int{Stdout, Stderr} {
-		if modes[i].Mode == StdioAuto && output < 0 {
-			output = i
+	connect := func(stream int) error {
+		if modes[stream].Mode != StdioAuto {
+			return nil
 		}
-	}
-	switch {
-	case output >= 0:
-		p.streams[output] = Stream{FD: master, Terminal: true}
-	case input:
-		p.streams[Stdin] = Stream{FD: master, Terminal: true}
-	default:
-		p.master = master
-	}
-	if input && output >= 0 {
-		copied, err := unix.FcntlInt(uintptr(master), unix.F_DUPFD_CLOEXEC, 3)
+		fd, err := unix.FcntlInt(uintptr(master), unix.F_DUPFD_CLOEXEC, 3)
 		if err != nil {
 			return failed(err, "fcntl F_DUPFD_CLOEXEC")
 		}
-		p.streams[Stdin] = Stream{FD: copied, Terminal: true}
+		p.streams[stream] = Stream{FD: fd, Terminal: true}
+		return nil
+	}
+	output := Stdout
+	if modes[Stdout].Mode != StdioAuto {
+		output = Stderr
+	}
+	if err := connect(Stdin); err != nil {
+		return err
+	}
+	if err := connect(output); err != nil {
+		return err
 	}
 	return setUpTerminal(master, slave, o)
 }

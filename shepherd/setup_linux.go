@@ -85,7 +85,7 @@ func (s *script) connect(files []wire.File, descriptors []int, directory int) in
 		if to, done := moved[source]; done {
 			return to
 		}
-		s.add("dup3 to descriptor", free, unix.SYS_DUP3, uintptr(source), uintptr(free), unix.O_CLOEXEC, 0)
+		s.add("dup3 to make room for descriptor", highest, unix.SYS_DUP3, uintptr(source), uintptr(free), unix.O_CLOEXEC, 0)
 		moved[source] = free
 		free++
 		return moved[source]

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 	"unsafe"
@@ -266,10 +267,10 @@ func (s *shepherd) controlFrame(h wire.Header, payload []byte, descriptors []int
 // greet checks the host's greeting and answers it, also when it does not fit,
 // for the host to say what met.
 func (s *shepherd) greet(payload []byte, r *request) error {
-	answer := wire.Hello{Revision: wire.Revision, Version: version, PID: int32(os.Getpid())}
+	answer := wire.Hello{Role: wire.RoleShepherd, Revision: wire.Revision, Version: version, PID: int32(os.Getpid())}
 	s.send(s.control, answer.Encode(0))
 	hello, err := wire.ParseHello(payload)
-	if err != nil || hello.Revision != wire.Revision || hello.Version != version {
+	if err != nil || hello.Role != wire.RoleHost || hello.Revision != wire.Revision || hello.Version != version {
 		r.close()
 		return errHello
 	}
@@ -335,7 +336,30 @@ func (s *shepherd) spawn(forker *script, r *request) bool {
 	}
 	s.forked.Broadcast()
 	forker.reset()
+	if totalLength(r.spawn.Argv)+totalLength(r.spawn.Env) > receiveSize {
+		forgetPeak()
+	}
 	return leading
+}
+
+func totalLength(list []wire.CString) int {
+	n := 0
+	for _, s := range list {
+		n += len(s)
+	}
+	return n
+}
+
+// forgetPeak makes this process as small again as it was before a large
+// request. A program shares our memory until its execve(2), by which the kernel
+// takes our peak for its own (setmax_mm_hiwater_rss in fs/exec.c).
+func forgetPeak() {
+	debug.FreeOSMemory()
+	fd, err := unix.Open("/proc/self/clear_refs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_, _ = unix.Write(fd, []byte("5"))
+		_ = unix.Close(fd)
+	}
 }
 
 // watch makes a standby the leader when the timer of a fork expires.

@@ -7,10 +7,20 @@ import "slices"
 // Hello opens a control socket. The host's carries one descriptor, a pidfd of
 // the host, where the kernel has them.
 type Hello struct {
+	Role     Role
 	Revision uint32
 	Version  string // of the library or the shepherd, for error messages
 	PID      int32  // of the sender
 }
+
+// Role is which side greets: something that echoes is no shepherd.
+type Role uint32
+
+// Roles.
+const (
+	RoleHost Role = 1 + iota
+	RoleShepherd
+)
 
 // helloMagic keeps a stray program that writes to its descriptor 3 from being
 // taken for a shepherd.
@@ -21,6 +31,7 @@ const helloMagic = 0x4e52_4e52 // "NRNR"
 func (h *Hello) Encode(descriptors int) []byte {
 	return Frame(TypeHello, descriptors, func(b []byte) []byte {
 		b = putU32(b, helloMagic)
+		b = putU32(b, uint32(h.Role))
 		b = putU32(b, h.Revision)
 		b = putU32(b, uint32(h.PID))
 		return putText(b, h.Version)
@@ -33,7 +44,7 @@ func ParseHello(payload []byte) (*Hello, error) {
 	if magic := d.u32(); d.err == nil && magic != helloMagic {
 		d.fail("magic number %#x", magic)
 	}
-	h := &Hello{Revision: d.u32(), PID: d.i32()}
+	h := &Hello{Role: Role(d.u32()), Revision: d.u32(), PID: d.i32()}
 	h.Version = d.text().String()
 	return h, d.finish()
 }

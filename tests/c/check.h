@@ -142,9 +142,10 @@ int64_t check_patience_ms(void);
 bool check_nap(int64_t until);
 
 /* Zeroed memory until the end of the test. check_grow is its realloc. */
-void *check_alloc(size_t len);
-void *check_grow(void *memory, size_t len);
-char *check_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void *check_alloc(size_t len) __attribute__((returns_nonnull));
+void *check_grow(void *memory, size_t len) __attribute__((returns_nonnull));
+char *check_format(const char *format, ...)
+	__attribute__((format(printf, 1, 2), returns_nonnull));
 
 /* Calls undo(arg) at the end of the test, the last first, also after failures. */
 void check_defer(void (*undo)(void *arg), void *arg);

@@ -92,9 +92,10 @@ bool proc_has_mark(pid_t pid, const char *mark)
 	/* Large enough: tests that pass large environments put the mark first. */
 	char buf[65536];
 	size_t len = read_file(pid, "environ", buf, sizeof buf);
+	size_t mark_len = strlen(mark);
 
 	for (size_t at = 0; at < len; at += strlen(buf + at) + 1)
-		if (strcmp(buf + at, mark) == 0)
+		if (strncmp(buf + at, mark, mark_len) == 0)
 			return true;
 	return false;
 }

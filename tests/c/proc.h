@@ -30,13 +30,16 @@ bool proc_fds(pid_t pid, struct fd_list *list);
 void proc_fds_free(struct fd_list *list);
 bool proc_fds_has(const struct fd_list *list, const char *text);
 
-/* proc_has_mark is false for a zombie too: it has no environment any more. */
+/*
+ * proc_has_mark tells whether a variable in the process' environment begins
+ * with this. It is false for a zombie too: it has no environment any more.
+ */
 bool proc_has_mark(pid_t pid, const char *mark);
 
 /*
- * proc_marked stores the processes with this "NAME=value" in their
- * environment, and returns how many there are, which may be more than max. A
- * shepherd lives as long as its host, so it is counted only on request.
+ * proc_marked stores the processes with the mark, and returns how many there
+ * are, which may be more than max. A shepherd lives as long as its host, so it
+ * is counted only on request.
  */
 size_t proc_marked(const char *mark, bool shepherds, pid_t *pids, size_t max);
 

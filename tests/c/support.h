@@ -82,8 +82,10 @@ unsigned char *pattern(size_t len);
 
 /* nr_spawn() that must succeed. What a failed test did not release, it does. */
 nr_proc spawn(const nr_options *o);
-/* nr_spawn() that must fail. Returns the error, and why. */
+/* nr_spawn() that should fail. Returns the negative error, or 0. */
 int spawn_error(const nr_options *o, const char **why);
+/* The same with this (positive) error. Returns why. what is for the report. */
+const char *spawn_fails(const nr_options *o, int error, const char *what);
 /* nr_release() that must succeed. */
 void release(nr_proc p);
 /* nr_wait() for the end, which must come. */

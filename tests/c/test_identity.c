@@ -33,13 +33,6 @@ static const char *about(const nr_options *o, const char *key)
 	return value_of(output_of(o), key);
 }
 
-static void check_invalid(const nr_options *o, const char *what)
-{
-	const char *why;
-
-	CHECK_EQ_INT(spawn_error(o, &why), -EINVAL, "%s: %s", what, why);
-}
-
 /* A program that everybody may execute, wherever the tests were built. */
 static const char *program_for_all(void)
 {
@@ -169,26 +162,25 @@ TEST(permissions_are_those_of_the_new_uid)
 	require_root();
 	scratch_program("private");
 	REQUIRE(chmod(scratch_path("private"), 0700) == 0);
-	CHECK_EQ_INT(spawn_error(OPTIONS(.argv = ARGV(scratch_path("private")),
-					 .flags = NR_SET_UID | NR_SET_GID | NR_SET_GROUPS,
-					 .uid = SOMEBODY, .gid = SOMEBODY),
-				 &why),
-		     -EACCES, "%s", why);
+	why = spawn_fails(OPTIONS(.argv = ARGV(scratch_path("private")),
+				  .flags = NR_SET_UID | NR_SET_GID | NR_SET_GROUPS,
+				  .uid = SOMEBODY, .gid = SOMEBODY),
+			  EACCES, "program of mode 0700");
 	CHECK_CONTAINS(why, "execve");
 }
 
 TEST(program_of_another_uid_is_killed_and_stopped)
 {
+	const char *program = program_for_all();
 	nr_proc p;
 
 	require_root();
-	p = spawn(OPTIONS(.argv = ARGV(program_for_all(), "pause"), .flags = NR_SET_UID,
-			  .uid = SOMEBODY));
+	p = spawn(OPTIONS(.argv = ARGV(program, "pause"), .flags = NR_SET_UID, .uid = SOMEBODY));
 	CHECK_EQ_INT(nr_kill(p, 0), 0);
 	CHECK_EQ_INT(nr_kill(p, SIGUSR1), 0);
 	CHECK_EQ_INT(wait_end(p).signal, SIGUSR1);
 	release(p);
-	p = spawn(OPTIONS(.argv = ARGV(program_for_all(), "pause"), .flags = NR_SET_UID,
+	p = spawn(OPTIONS(.argv = ARGV(program, "pause"), .flags = NR_SET_UID,
 			  .uid = SOMEBODY + 1));
 	release(p);
 }
@@ -208,12 +200,12 @@ TEST(no_id_is_invalid)
 {
 	const uint32_t groups[] = { 1, UINT32_MAX };
 
-	check_invalid(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_UID, .uid = UINT32_MAX),
+	spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_UID, .uid = UINT32_MAX), EINVAL,
 		      "uid");
-	check_invalid(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_GID, .gid = UINT32_MAX),
+	spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_GID, .gid = UINT32_MAX), EINVAL,
 		      "gid");
-	check_invalid(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_GROUPS, .groups = groups,
-			      .ngroups = 2),
+	spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_GROUPS, .groups = groups,
+			      .ngroups = 2), EINVAL,
 		      "group");
 }
 
@@ -222,11 +214,11 @@ TEST(too_many_groups_are_invalid)
 	const size_t count = 65537; /* NGROUPS_MAX is 65536 */
 	uint32_t *groups = check_alloc(count * sizeof *groups);
 
-	check_invalid(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_GROUPS, .groups = groups,
-			      .ngroups = count),
+	spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_GROUPS, .groups = groups,
+			      .ngroups = count), EINVAL,
 		      "groups");
-	check_invalid(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_GROUPS, .groups = groups,
-			      .ngroups = SIZE_MAX),
+	spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_GROUPS, .groups = groups,
+			      .ngroups = SIZE_MAX), EINVAL,
 		      "groups");
 }
 
@@ -236,20 +228,15 @@ TEST(identity_without_privilege_is_eperm)
 	const char *why;
 
 	require_no_root();
-	CHECK_EQ_INT(spawn_error(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_UID,
-					 .uid = SOMEBODY),
-				 &why),
-		     -EPERM);
+	why = spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_UID, .uid = SOMEBODY), EPERM,
+			  "uid");
 	CHECK_CONTAINS(why, "uid");
-	CHECK_EQ_INT(spawn_error(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_GID,
-					 .gid = SOMEBODY),
-				 &why),
-		     -EPERM);
+	why = spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_GID, .gid = SOMEBODY), EPERM,
+			  "gid");
 	CHECK_CONTAINS(why, "gid");
-	CHECK_EQ_INT(spawn_error(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_GROUPS,
-					 .groups = groups, .ngroups = 1),
-				 &why),
-		     -EPERM);
+	why = spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_GROUPS, .groups = groups,
+				  .ngroups = 1),
+			  EPERM, "groups");
 	CHECK_CONTAINS(why, "groups");
 }
 
@@ -271,7 +258,7 @@ TEST(umask_out_of_range_is_invalid)
 	static const uint32_t bad[] = { 01000, 07777, UINT32_MAX };
 
 	for (size_t i = 0; i < COUNT_OF(bad); i++)
-		check_invalid(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_UMASK, .umask = bad[i]),
+		spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_UMASK, .umask = bad[i]), EINVAL,
 			      check_format("%o", bad[i]));
 }
 
@@ -320,7 +307,7 @@ TEST(nice_out_of_range_is_invalid)
 	static const int32_t bad[] = { -21, 20, 1000, INT32_MIN, INT32_MAX };
 
 	for (size_t i = 0; i < COUNT_OF(bad); i++)
-		check_invalid(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_NICE, .nice = bad[i]),
+		spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_NICE, .nice = bad[i]), EINVAL,
 			      check_format("nice %d", bad[i]));
 }
 
@@ -383,7 +370,7 @@ TEST(limits_that_do_not_exist_are_invalid)
 	for (size_t i = 0; i < COUNT_OF(bad); i++) {
 		nr_rlimit limit = { .resource = bad[i], .soft = 1, .hard = 1 };
 
-		check_invalid(OPTIONS(.argv = PROG("exit"), .rlimits = &limit, .nrlimits = 1),
+		spawn_fails(OPTIONS(.argv = PROG("exit"), .rlimits = &limit, .nrlimits = 1), EINVAL,
 			      check_format("resource %d", bad[i]));
 	}
 }
@@ -396,8 +383,8 @@ TEST(limits_of_which_soft_exceeds_hard_are_invalid)
 		{ .resource = RLIMIT_CORE, .soft = UINT64_MAX, .hard = 0 },
 	};
 
-	check_invalid(OPTIONS(.argv = PROG("exit"), .rlimits = limits, .nrlimits = 2), "2 > 1");
-	check_invalid(OPTIONS(.argv = PROG("exit"), .rlimits = limits + 2, .nrlimits = 1),
+	spawn_fails(OPTIONS(.argv = PROG("exit"), .rlimits = limits, .nrlimits = 2), EINVAL, "2 > 1");
+	spawn_fails(OPTIONS(.argv = PROG("exit"), .rlimits = limits + 2, .nrlimits = 1), EINVAL,
 		      "infinity > 0");
 }
 
@@ -410,9 +397,8 @@ TEST(limits_without_privilege_are_eperm)
 	require_no_root();
 	REQUIRE(getrlimit(RLIMIT_NOFILE, &r) == 0);
 	limit.soft = limit.hard = (uint64_t)r.rlim_max + 1;
-	CHECK_EQ_INT(spawn_error(OPTIONS(.argv = PROG("exit"), .rlimits = &limit, .nrlimits = 1),
-				 &why),
-		     -EPERM);
+	why = spawn_fails(OPTIONS(.argv = PROG("exit"), .rlimits = &limit, .nrlimits = 1), EPERM,
+			  "hard limit raised");
 	CHECK_CONTAINS(why, "limit");
 }
 

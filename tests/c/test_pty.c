@@ -407,19 +407,75 @@ TEST(release_ends_programs_on_terminals)
 
 TEST(closing_the_output_leaves_the_input)
 {
-	nr_proc p = spawn(OPTIONS(.argv = PROG("gate", "6"), .flags = NR_PTY | NR_PTY_NOECHO));
+	nr_proc p = spawn(OPTIONS(.argv = SH("read line; exit 6"),
+				  .flags = NR_PTY | NR_PTY_NOECHO));
 
 	CHECK_EQ_INT(nr_close(p, NR_STDOUT), 0);
 	CHECK_EQ_INT(nr_fd(p, NR_STDOUT), -EPIPE);
 	CHECK(nr_fd(p, NR_STDIN) >= 0);
 	CHECK_EQ_INT(nr_winsize(p, 30, 40), 0);
 	say_text(p, "x\n");
-	CHECK_EQ_INT(nr_close_stdin(p), 0);
 	CHECK_EQ_INT(wait_end(p).code, 6);
 	release(p);
 }
 
+TEST(closing_the_output_leaves_the_end_of_input)
+{
+	for (int i = 0; i < 20 && !check_has_failed(); i++) {
+		nr_proc p = spawn(OPTIONS(.argv = PROG("gate", "6"), .flags = NR_PTY));
+		struct buffer out = { 0 };
+		nr_outcome how;
+
+		read_until(p, NR_STDOUT, &out, "ready\r\n");
+		CHECK_EQ_INT(nr_close(p, NR_STDOUT), 0);
+		CHECK_EQ_INT(nr_close_stdin(p), 0);
+		CHECK_EQ_INT(nr_winsize(p, 30, 40), 0);
+		how = wait_end(p);
+		check_code(&how, 6, NR_REASON_OWN);
+		release(p);
+	}
+}
+
+/* The program does not read, so the terminal's buffer is full. */
+TEST(close_stdin_of_a_full_terminal)
+{
+	nr_proc p = spawn(OPTIONS(.argv = PROG("copy-on-signal"), .flags = NR_PTY | NR_PTY_NOECHO));
+	struct buffer out = { 0 };
+	char *lines = check_alloc((1 << 20) + 1);
+	size_t written = 0;
+	const char *expected;
+	ssize_t n;
+
+	for (size_t i = 0; i < 1 << 20; i++)
+		lines[i] = "lines\n"[i % 6];
+	read_until(p, NR_STDOUT, &out, "waiting\r\n");
+	while ((n = nr_write(p, lines + written, (1 << 20) - written)) > 0)
+		written += (size_t)n;
+	REQUIRE_EQ_INT(n, -EAGAIN);
+	REQUIRE_EQ_INT(nr_close_stdin(p), 0);
+	CHECK_EQ_INT(nr_kill(p, SIGUSR1), 0);
+	CHECK_EQ_INT(read_to_end(p, NR_STDOUT, &out), 0);
+	lines[written] = '\0';
+	expected = terminal_lines(lines);
+	CHECK_MEM(out.data + out.seen, out.len - out.seen, expected, strlen(expected));
+	CHECK_EQ_INT(wait_end(p).code, 0);
+	release(p);
+}
+
 /* Streams beside the terminal. */
+
+/* The end of input is no hang-up, also where no output holds the terminal. */
+TEST(close_stdin_is_end_of_file_beside_an_output_pipe)
+{
+	for (int i = 0; i < 20 && !check_has_failed(); i++) {
+		struct result *r = run_with(OPTIONS(.argv = ARGV("cat"), .out = PIPE, .err = PIPE,
+						    .flags = NR_PTY | NR_PTY_NOECHO),
+					    "one\ntwo", 7);
+
+		CHECK_STR(r->out.data, "one\ntwo");
+		check_code(&r->how, 0, NR_REASON_OWN);
+	}
+}
 
 TEST(stderr_may_be_a_pipe_beside_the_terminal)
 {

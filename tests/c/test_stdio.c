@@ -489,17 +489,14 @@ TEST(map_targets_must_be_good)
 	static const int bad[] = { 0, 1, 2, -1, INT32_MIN };
 	int fd = new_file("file");
 	nr_fdmap twice[] = { { fd, 4 }, { fd, 5 }, { fd, 4 } };
-	const char *why;
 
 	for (size_t i = 0; i < COUNT_OF(bad); i++) {
 		nr_fdmap map = { fd, bad[i] };
 
-		CHECK_EQ_INT(spawn_error(OPTIONS(.argv = PROG("exit"), .fds = &map, .nfds = 1),
-					 &why),
-			     -EINVAL, "target %d: %s", bad[i], why);
+		spawn_fails(OPTIONS(.argv = PROG("exit"), .fds = &map, .nfds = 1), EINVAL,
+			    check_format("target %d", bad[i]));
 	}
-	CHECK_EQ_INT(spawn_error(OPTIONS(.argv = PROG("exit"), .fds = twice, .nfds = 3), &why),
-		     -EINVAL, "duplicate: %s", why);
+	spawn_fails(OPTIONS(.argv = PROG("exit"), .fds = twice, .nfds = 3), EINVAL, "twice");
 }
 
 /* Beyond the limit on descriptors dup2() must fail, and so must nr_spawn(). */
