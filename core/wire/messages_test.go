@@ -152,9 +152,9 @@ func TestRoundTrip(t *testing.T) {
 func TestLayout(t *testing.T) {
 	require.Equal(t, []byte("\x08\x00\x00\x00"+"\x03\x00"+"\x00\x00"+"\x04\x03\x02\x01"+"\x0f\x00\x00\x00"),
 		(&Signal{Sequence: 0x01020304, Number: 15}).Encode())
-	require.Equal(t, []byte("\x15\x00\x00\x00"+"\x01\x00"+"\x02\x00"+
-		"RNRN"+"\x01\x00\x00\x00"+"\x2a\x00\x00\x00"+"\x04\x00\x00\x00"+"v1.0\x00"),
-		(&Hello{Revision: 1, Version: "v1.0", PID: 42}).Encode(2),
+	require.Equal(t, []byte("\x19\x00\x00\x00"+"\x01\x00"+"\x02\x00"+
+		"RNRN"+"\x02\x00\x00\x00"+"\x01\x00\x00\x00"+"\x2a\x00\x00\x00"+"\x04\x00\x00\x00"+"v1.0\x00"),
+		(&Hello{Role: RoleShepherd, Revision: 1, Version: "v1.0", PID: 42}).Encode(2),
 		"of all frames this one must never change, or two revisions can't tell each other apart")
 }
 

@@ -215,8 +215,7 @@ static _Noreturn void leave(enum how_left how)
 	longjmp(running.leave, how);
 }
 
-static void report(const char *file, int line, const char *what,
-		   const char *format, va_list args)
+static void report(const char *file, int line, const char *what, const char *format, va_list args)
 {
 	char detail[2048];
 	const char *base = strrchr(file, '/');
@@ -229,16 +228,16 @@ static void report(const char *file, int line, const char *what,
 	atomic_fetch_add(&running.failures, 1);
 }
 
-#define REPORT(what)                                      \
-	do {                                              \
-		va_list args_;                            \
-		va_start(args_, format);                  \
-		report(file, line, what, format, args_);  \
-		va_end(args_);                            \
+#define REPORT(what)                                     \
+	do {                                             \
+		va_list args_;                           \
+		va_start(args_, format);                 \
+		report(file, line, what, format, args_); \
+		va_end(args_);                           \
 	} while (0)
 
-bool check_true(bool holds, bool fatal, const char *file, int line,
-		const char *expr, const char *format, ...)
+bool check_true(bool holds, bool fatal, const char *file, int line, const char *expr,
+		const char *format, ...)
 {
 	char what[600];
 
@@ -260,9 +259,8 @@ static void show_int(char *buf, size_t len, long long n)
 		snprintf(buf, len, "%lld", n);
 }
 
-bool check_int(long long actual, long long expected, bool fatal,
-	       const char *file, int line, const char *expr,
-	       const char *format, ...)
+bool check_int(long long actual, long long expected, bool fatal, const char *file, int line,
+	       const char *expr, const char *format, ...)
 {
 	char what[600];
 	char is[64];
@@ -279,9 +277,8 @@ bool check_int(long long actual, long long expected, bool fatal,
 	return false;
 }
 
-bool check_str(const char *actual, const char *expected, bool fatal,
-	       const char *file, int line, const char *expr,
-	       const char *format, ...)
+bool check_str(const char *actual, const char *expected, bool fatal, const char *file, int line,
+	       const char *expr, const char *format, ...)
 {
 	char what[2400];
 
@@ -295,9 +292,8 @@ bool check_str(const char *actual, const char *expected, bool fatal,
 	return false;
 }
 
-bool check_mem(const void *actual, size_t len, const void *expected,
-	       size_t expected_len, const char *file, int line,
-	       const char *expr, const char *format, ...)
+bool check_mem(const void *actual, size_t len, const void *expected, size_t expected_len,
+	       const char *file, int line, const char *expr, const char *format, ...)
 {
 	const unsigned char *a = actual;
 	const unsigned char *b = expected;
@@ -308,22 +304,21 @@ bool check_mem(const void *actual, size_t len, const void *expected,
 		i++;
 	if (i == len && i == expected_len)
 		return true;
-	snprintf(what, sizeof what,
-		 "%s: %zu bytes, expected %zu, different from byte %zu on",
-		 expr, len, expected_len, i);
+	snprintf(what, sizeof what, "%s: %zu bytes, expected %zu, different from byte %zu on", expr,
+		 len, expected_len, i);
 	REPORT(what);
 	return false;
 }
 
-bool check_contains(const char *text, const char *part, const char *file,
-		    int line, const char *expr, const char *format, ...)
+bool check_contains(const char *text, const char *part, const char *file, int line,
+		    const char *expr, const char *format, ...)
 {
 	char what[2400];
 
 	if (text && strcasestr(text, part))
 		return true;
-	snprintf(what, sizeof what, "%s has no \"%.1000s\": \"%.1000s\"", expr,
-		 part, text ? text : "(null)");
+	snprintf(what, sizeof what, "%s has no \"%.1000s\": \"%.1000s\"", expr, part,
+		 text ? text : "(null)");
 	REPORT(what);
 	return false;
 }
@@ -362,8 +357,7 @@ static void *watch(void *unused)
 		pthread_mutex_unlock(&watchdog.lock);
 		if (deadline && check_now_ms() > deadline) {
 			fprintf(stderr, "HUNG %s: still running after %d s\n",
-				running.name ? running.name : "warm-up",
-				WATCHDOG_SECONDS * scale);
+				running.name ? running.name : "warm-up", WATCHDOG_SECONDS * scale);
 			abort();
 		}
 	}
@@ -472,8 +466,7 @@ static enum how_left run_test(const struct check_item *item)
 
 	begin(item);
 	/* The point makes sure that no mark begins with another. */
-	snprintf(running.mark, sizeof running.mark, "%s=%d-%s.", MARK_NAME,
-		 getpid(), item->name);
+	snprintf(running.mark, sizeof running.mark, "%s=%d-%s.", MARK_NAME, getpid(), item->name);
 	setenv(MARK_NAME, running.mark + strlen(MARK_NAME) + 1, 1);
 	if (!proc_fds(0, &before))
 		abort();
@@ -497,8 +490,7 @@ static int run_host(int argc, char **argv)
 			continue;
 		running.is_host = true;
 		begin(item);
-		snprintf(running.mark, sizeof running.mark, "%s=%s", MARK_NAME,
-			 mark ? mark : "");
+		snprintf(running.mark, sizeof running.mark, "%s=%s", MARK_NAME, mark ? mark : "");
 		item->host(argc, argv);
 		clean_up();
 		return check_has_failed() ? EXIT_FAILURE : EXIT_SUCCESS;
@@ -540,8 +532,7 @@ static void run_and_count(const struct check_item *item, struct counts *counts)
 		counts->skipped++;
 	} else {
 		counts->passed++;
-		printf("ok   %s (%lld ms)\n", item->name,
-		       (long long)(check_now_ms() - start));
+		printf("ok   %s (%lld ms)\n", item->name, (long long)(check_now_ms() - start));
 	}
 }
 
@@ -621,7 +612,6 @@ int main(int argc, char **argv)
 		fprintf(stderr, "no such test\n");
 		counts.failed++;
 	}
-	printf("%d passed, %d failed, %d skipped\n", counts.passed, counts.failed,
-	       counts.skipped);
+	printf("%d passed, %d failed, %d skipped\n", counts.passed, counts.failed, counts.skipped);
 	return counts.failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

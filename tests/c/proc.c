@@ -63,8 +63,8 @@ bool proc_fds(pid_t pid, struct fd_list *list)
 		list->texts = realloc(list->texts, (list->count + 1) * sizeof *list->texts);
 		if (!list->texts)
 			abort();
-		snprintf(list->texts[list->count++], sizeof *list->texts, "%.16s %s",
-			 entry->d_name, target);
+		snprintf(list->texts[list->count++], sizeof *list->texts, "%.16s %s", entry->d_name,
+			 target);
 	}
 	closedir(dir);
 	if (list->count)

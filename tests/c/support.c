@@ -71,8 +71,8 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 static void remove_scratch(void *unused)
 {
 	(void)unused;
-	CHECK(nftw(scratch_root, remove_entry, 16, FTW_DEPTH | FTW_PHYS) == 0,
-	      "%s: %s", scratch_root, strerror(errno));
+	CHECK(nftw(scratch_root, remove_entry, 16, FTW_DEPTH | FTW_PHYS) == 0, "%s: %s",
+	      scratch_root, strerror(errno));
 	*scratch_root = '\0';
 }
 

@@ -54,14 +54,14 @@ TEST(exit_codes_are_told)
 
 TEST(signals_are_told)
 {
-	static const int signals[] = { SIGHUP,	SIGINT,	 SIGKILL, SIGUSR1, SIGSEGV,
+	static const int signals[] = { SIGHUP,  SIGINT,  SIGKILL, SIGUSR1, SIGSEGV,
 				       SIGPIPE, SIGALRM, SIGTERM, SIGSYS };
 	const nr_rlimit no_core = { .resource = RLIMIT_CORE };
 
 	for (size_t i = 0; i < COUNT_OF(signals); i++) {
 		const char *number = check_format("%d", signals[i]);
-		struct result *r = run(OPTIONS(.argv = PROG("die", number), .rlimits = &no_core,
-					       .nrlimits = 1));
+		struct result *r = run(
+			OPTIONS(.argv = PROG("die", number), .rlimits = &no_core, .nrlimits = 1));
 
 		CHECK_EQ_INT(r->status, 0);
 		check_signal(&r->how, signals[i], NR_REASON_OWN);
@@ -508,8 +508,8 @@ TEST(stop_kills_after_the_grace)
 
 TEST(stop_without_grace_sends_no_sigterm)
 {
-	nr_proc p = spawn_ready(OPTIONS(.argv = PROG("handle", TERM, "4"),
-					.kill_timeout_ms = NR_KILL_NOW));
+	nr_proc p = spawn_ready(
+		OPTIONS(.argv = PROG("handle", TERM, "4"), .kill_timeout_ms = NR_KILL_NOW));
 	struct buffer out = { 0 };
 	nr_outcome how;
 
@@ -607,8 +607,8 @@ TEST(timeout_lets_the_program_end)
 
 TEST(timeout_kills_who_ignores_sigterm)
 {
-	nr_proc p = spawn_ready(OPTIONS(.argv = PROG("ignore", TERM), .timeout_ms = 500,
-					.kill_timeout_ms = 100));
+	nr_proc p = spawn_ready(
+		OPTIONS(.argv = PROG("ignore", TERM), .timeout_ms = 500, .kill_timeout_ms = 100));
 	pid_t pid = nr_pid(p);
 	nr_outcome how = wait_end(p);
 
@@ -641,8 +641,9 @@ TEST(timeout_takes_the_group)
 
 TEST(timeout_not_reached_changes_nothing)
 {
-	static const int64_t times[] = { 60000, INT32_MAX, (int64_t)1 << 40, INT64_MAX / 1000000,
-					 INT64_MAX / 1000, INT64_MAX };
+	static const int64_t times[] = {
+		60000, INT32_MAX, (int64_t)1 << 40, INT64_MAX / 1000000, INT64_MAX / 1000, INT64_MAX
+	};
 
 	for (size_t i = 0; i < COUNT_OF(times); i++) {
 		nr_proc p = spawn(OPTIONS(.argv = PROG("gate", "5"), .timeout_ms = times[i],
@@ -691,9 +692,8 @@ TEST(background_jobs_are_not_waited_for)
 TEST(linger_leaves_the_rest_until_release)
 {
 	pid_t child;
-	nr_proc p = spawn_parent(OPTIONS(.argv = PROG("background", "quiet", "3"),
-					 .flags = NR_LINGER),
-				 &child);
+	nr_proc p = spawn_parent(
+		OPTIONS(.argv = PROG("background", "quiet", "3"), .flags = NR_LINGER), &child);
 	nr_outcome how = wait_end(p);
 
 	check_code(&how, 3, NR_REASON_OWN);
@@ -762,8 +762,8 @@ TEST(release_gives_the_grace)
 	open_pipe(ends);
 	map = (nr_fdmap){ ends[1], 3 };
 	/* Its stdout is closed by the release, so it speaks by a pipe of ours. */
-	release(spawn_ready(OPTIONS(.argv = PROG("handle", TERM, "0", "3"), .fds = &map,
-				    .nfds = 1)));
+	release(spawn_ready(
+		OPTIONS(.argv = PROG("handle", TERM, "0", "3"), .fds = &map, .nfds = 1)));
 	close_now(ends[1]);
 	buffer_read_fd(&b, ends[0]);
 	CHECK_STR(b.data, "signal\n");
@@ -771,8 +771,7 @@ TEST(release_gives_the_grace)
 
 TEST(release_kills_after_the_grace)
 {
-	nr_proc p = spawn_ready(OPTIONS(.argv = PROG("ignore", TERM, "1"),
-					.kill_timeout_ms = 100));
+	nr_proc p = spawn_ready(OPTIONS(.argv = PROG("ignore", TERM, "1"), .kill_timeout_ms = 100));
 	pid_t pid = nr_pid(p);
 
 	release(p);
@@ -782,9 +781,8 @@ TEST(release_kills_after_the_grace)
 TEST(release_takes_the_group)
 {
 	pid_t child;
-	nr_proc p = spawn_parent(OPTIONS(.argv = PROG("family", "stubborn"),
-					 .kill_timeout_ms = 100),
-				 &child);
+	nr_proc p = spawn_parent(
+		OPTIONS(.argv = PROG("family", "stubborn"), .kill_timeout_ms = 100), &child);
 
 	release(p);
 	EVENTUALLY(!is_alive(child));
@@ -817,7 +815,7 @@ static void check_stale(nr_proc p)
 
 TEST(handles_never_spawned_are_ebadf)
 {
-	static const nr_proc bad[] = { 0,	  -1,	     -2,	-ENOENT,  INT32_MAX,
+	static const nr_proc bad[] = { 0,         -1,        -2,        -ENOENT,  INT32_MAX,
 				       INT64_MAX, INT64_MIN, 1ll << 32, 1ll << 62 };
 
 	for (size_t i = 0; i < COUNT_OF(bad); i++)
@@ -863,11 +861,13 @@ static void *wait_until_released(void *arg)
 TEST(release_ends_the_waiting_of_other_threads)
 {
 	static const int timeouts[] = { -1, -1, 100000, -1 };
+	static const uint64_t flags[] = { 0, NR_PTY, NR_ASYNC, NR_ASYNC | NR_PTY };
 
-	for (int round = 0; round < 20; round++) {
+	for (int round = 0; round < 60; round++) {
 		struct waiting waits[COUNT_OF(timeouts)];
 		thread *threads[COUNT_OF(timeouts)];
-		nr_proc p = spawn(OPTIONS(.argv = PROG("ignore", TERM), .kill_timeout_ms = 50));
+		nr_proc p = spawn(OPTIONS(.argv = PROG("ignore", TERM), .kill_timeout_ms = 50,
+					  .flags = flags[round % COUNT_OF(flags)]));
 
 		for (size_t i = 0; i < COUNT_OF(timeouts); i++) {
 			waits[i] = (struct waiting){ .p = p, .timeout_ms = timeouts[i] };

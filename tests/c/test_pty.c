@@ -50,8 +50,8 @@ TEST(terminal_controls_the_program)
 
 TEST(program_without_terminal_has_none)
 {
-	const struct buffer *out = output_of(OPTIONS(.argv = PROG("tty"), .err = PIPE,
-						     .flags = NR_SESSION));
+	const struct buffer *out =
+		output_of(OPTIONS(.argv = PROG("tty"), .err = PIPE, .flags = NR_SESSION));
 
 	CHECK_STR(value_of(out, "fd0"), "-");
 	CHECK_STR(value_of(out, "fd1"), "-");
@@ -102,8 +102,8 @@ TEST(window_is_24_by_80_by_default)
 
 TEST(window_is_as_asked_for_from_the_start)
 {
-	nr_proc p = spawn(OPTIONS(.argv = PROG("winsize"), .flags = NR_PTY, .rows = 50,
-				  .cols = 132));
+	nr_proc p =
+		spawn(OPTIONS(.argv = PROG("winsize"), .flags = NR_PTY, .rows = 50, .cols = 132));
 	struct buffer out = { 0 };
 
 	CHECK_STR(read_line(p, NR_STDOUT, &out), "size 50 132");
@@ -118,7 +118,8 @@ TEST(window_resizes_and_the_program_is_told)
 	read_until(p, NR_STDOUT, &out, "ready\r\n");
 	for (int i = 1; i <= 10; i++) {
 		CHECK_EQ_INT(nr_winsize(p, (uint16_t)(10 * i), (uint16_t)(20 * i)), 0);
-		CHECK_STR(read_line(p, NR_STDOUT, &out), check_format("size %d %d", 10 * i, 20 * i));
+		CHECK_STR(read_line(p, NR_STDOUT, &out),
+			  check_format("size %d %d", 10 * i, 20 * i));
 	}
 	CHECK_EQ_INT(nr_winsize(p, UINT16_MAX, UINT16_MAX), 0);
 	CHECK_STR(read_line(p, NR_STDOUT, &out), "size 65535 65535");
@@ -190,7 +191,8 @@ TEST(control_backslash_typed_quits)
 /* The shell's foreground jobs get it, as in any terminal. */
 TEST(job_control_works)
 {
-	nr_proc p = spawn(OPTIONS(.argv = ARGV("/bin/sh", "-i"), .env = ENV("PS1=", "PATH=/bin:/usr/bin"),
+	nr_proc p = spawn(OPTIONS(.argv = ARGV("/bin/sh", "-i"),
+				  .env = ENV("PS1=", "PATH=/bin:/usr/bin"),
 				  .flags = NR_PTY | NR_PTY_NOECHO));
 	struct buffer out = { 0 };
 
@@ -367,8 +369,9 @@ TEST(bulk_passes_the_terminal)
 	const struct buffer *out;
 
 	change_environment("PROG", testprog());
-	out = output_of(OPTIONS(.argv = SH("stty raw; exec \"$PROG\" write 1 1000000"),
-				.flags = NR_PTY));
+	/* No input, because in raw mode there is no end-of-file to type. */
+	out = output_of(OPTIONS(.argv = SH("stty raw < /dev/tty; exec \"$PROG\" write 1 1000000"),
+				.flags = NR_PTY, .in = DEV_NULL));
 	CHECK_MEM(out->data, out->len, pattern(1000000), 1000000);
 }
 
@@ -407,8 +410,8 @@ TEST(release_ends_programs_on_terminals)
 
 TEST(closing_the_output_leaves_the_input)
 {
-	nr_proc p = spawn(OPTIONS(.argv = SH("read line; exit 6"),
-				  .flags = NR_PTY | NR_PTY_NOECHO));
+	nr_proc p =
+		spawn(OPTIONS(.argv = SH("read line; exit 6"), .flags = NR_PTY | NR_PTY_NOECHO));
 
 	CHECK_EQ_INT(nr_close(p, NR_STDOUT), 0);
 	CHECK_EQ_INT(nr_fd(p, NR_STDOUT), -EPIPE);

@@ -19,8 +19,7 @@
 extern char **environ;
 
 /* Fails with this error, and words that name the step and its subject. */
-static void check_spawn_error(const nr_options *o, int error, const char *step,
-			      const char *subject)
+static void check_spawn_error(const nr_options *o, int error, const char *step, const char *subject)
 {
 	const char *why = spawn_fails(o, error, subject);
 
@@ -45,17 +44,13 @@ TEST(errors_have_names_and_texts)
 		int error;
 		const char *name;
 	} errors[] = {
-		{ EPERM, "EPERM" },	      { ENOENT, "ENOENT" },
-		{ ESRCH, "ESRCH" },	      { EINTR, "EINTR" },
-		{ E2BIG, "E2BIG" },	      { ENOEXEC, "ENOEXEC" },
-		{ EBADF, "EBADF" },	      { ECHILD, "ECHILD" },
-		{ EAGAIN, "EAGAIN" },	      { ENOMEM, "ENOMEM" },
-		{ EACCES, "EACCES" },	      { ENOTDIR, "ENOTDIR" },
-		{ EINVAL, "EINVAL" },	      { EMFILE, "EMFILE" },
-		{ ENOTTY, "ENOTTY" },	      { EFBIG, "EFBIG" },
-		{ EPIPE, "EPIPE" },	      { ELOOP, "ELOOP" },
-		{ ENOPKG, "ENOPKG" },	      { ETIMEDOUT, "ETIMEDOUT" },
-		{ EOWNERDEAD, "EOWNERDEAD" },
+		{ EPERM, "EPERM" },   { ENOENT, "ENOENT" },       { ESRCH, "ESRCH" },
+		{ EINTR, "EINTR" },   { E2BIG, "E2BIG" },         { ENOEXEC, "ENOEXEC" },
+		{ EBADF, "EBADF" },   { ECHILD, "ECHILD" },       { EAGAIN, "EAGAIN" },
+		{ ENOMEM, "ENOMEM" }, { EACCES, "EACCES" },       { ENOTDIR, "ENOTDIR" },
+		{ EINVAL, "EINVAL" }, { EMFILE, "EMFILE" },       { ENOTTY, "ENOTTY" },
+		{ EFBIG, "EFBIG" },   { EPIPE, "EPIPE" },         { ELOOP, "ELOOP" },
+		{ ENOPKG, "ENOPKG" }, { ETIMEDOUT, "ETIMEDOUT" }, { EOWNERDEAD, "EOWNERDEAD" },
 	};
 
 	for (size_t i = 0; i < COUNT_OF(errors); i++) {
@@ -68,8 +63,8 @@ TEST(errors_have_names_and_texts)
 
 TEST(unknown_errors_have_texts_too)
 {
-	static const int unknown[] = { 0, 41, 58, 134, -134, 511, 4096, 1000000,
-				       -1000000, INT_MAX, -INT_MAX, INT_MIN };
+	static const int unknown[] = { 0,    41,      58,       134,     -134,     511,
+				       4096, 1000000, -1000000, INT_MAX, -INT_MAX, INT_MIN };
 
 	for (size_t i = 0; i < COUNT_OF(unknown); i++) {
 		CHECK(nr_errname(unknown[i]) && *nr_errname(unknown[i]), "%d", unknown[i]);
@@ -98,8 +93,7 @@ TEST(why_may_be_missing_or_short)
 
 	memset(text, '#', sizeof text);
 	CHECK_EQ_INT(nr_spawn(o, text, 8), -ENOENT);
-	CHECK(memcmp(text, whole, 7) == 0 && text[7] == '\0' && text[8] == '#', "\"%.8s\"",
-	      text);
+	CHECK(memcmp(text, whole, 7) == 0 && text[7] == '\0' && text[8] == '#', "\"%.8s\"", text);
 }
 
 /* Arguments. */
@@ -114,8 +108,8 @@ TEST(arguments_arrive_unchanged)
 	for (int i = 1; i < 256; i++)
 		bytes[i - 1] = (char)i;
 	bytes[255] = '\0';
-	argv = PROG("args", "", "two words", "\"quoted\" 'twice'", "$HOME `id` \\ *",
-		    "line\nbreak", "--", "-x", "\xc3\xa4\xe2\x82\xac", bytes, "");
+	argv = PROG("args", "", "two words", "\"quoted\" 'twice'", "$HOME `id` \\ *", "line\nbreak",
+		    "--", "-x", "\xc3\xa4\xe2\x82\xac", bytes, "");
 	for (size_t i = 0; argv[i]; i++)
 		buffer_append(&expected, argv[i], strlen(argv[i]) + 1);
 	out = output_of(OPTIONS(.argv = argv));
@@ -230,8 +224,8 @@ TEST(more_than_the_kernel_takes_is_e2big)
 	spawn_fails(OPTIONS(.argv = PROG("exit"), .env = ENV(one)), E2BIG, "one variable");
 	spawn_fails(OPTIONS(.argv = many_strings(testprog(), "args", 8u << 20)), E2BIG,
 		    "all arguments");
-	spawn_fails(OPTIONS(.argv = PROG("env"), .env = many_strings("A=1", "B=2", 8u << 20)), E2BIG,
-		    "all variables");
+	spawn_fails(OPTIONS(.argv = PROG("env"), .env = many_strings("A=1", "B=2", 8u << 20)),
+		    E2BIG, "all variables");
 	/* The shepherd has survived it. */
 	output_of(OPTIONS(.argv = PROG("exit", "0")));
 }
@@ -247,8 +241,9 @@ TEST(spawn_keeps_no_pointer)
 	char *text = check_format("some text");
 	nr_proc p;
 
-	*o = (nr_options){ .size = sizeof *o, .flags = NR_ASYNC, .argv = argv, .env = env,
-			   .cwd = cwd };
+	*o = (nr_options){
+		.size = sizeof *o, .flags = NR_ASYNC, .argv = argv, .env = env, .cwd = cwd
+	};
 	argv[0] = check_format("%s", testprog());
 	argv[1] = check_format("args");
 	argv[2] = text;
@@ -357,8 +352,7 @@ TEST(directory_errors_name_chdir)
 	const char *missing = scratch_path("missing");
 	const char *below = scratch_path("file/below");
 
-	check_spawn_error(OPTIONS(.argv = PROG("exit"), .cwd = missing), ENOENT, "chdir",
-			  missing);
+	check_spawn_error(OPTIONS(.argv = PROG("exit"), .cwd = missing), ENOENT, "chdir", missing);
 	check_spawn_error(OPTIONS(.argv = PROG("exit"), .cwd = file), ENOTDIR, "chdir", file);
 	check_spawn_error(OPTIONS(.argv = PROG("exit"), .cwd = below), ENOTDIR, "chdir", below);
 }
@@ -406,14 +400,16 @@ TEST(path_is_that_of_env_if_given)
 	check_runs(OPTIONS(.argv = ARGV("tool", "exit", "7"), .env = ENV("A=1", path, "B=2")),
 		   "PATH of env");
 	change_environment("PATH", scratch());
-	check_spawn_error(OPTIONS(.argv = ARGV("tool", "exit", "7"), .env = ENV("PATH=/nonexistent")),
-			  ENOENT, NULL, "tool");
+	check_spawn_error(
+		OPTIONS(.argv = ARGV("tool", "exit", "7"), .env = ENV("PATH=/nonexistent")), ENOENT,
+		NULL, "tool");
 }
 
 TEST(path_entry_that_is_empty_is_the_current_directory)
 {
-	static const char *const paths[] = { "", ":", ":/nonexistent", "/nonexistent:",
-					     "/nonexistent::/nowhere", "." };
+	static const char *const paths[] = {
+		"", ":", ":/nonexistent", "/nonexistent:", "/nonexistent::/nowhere", "."
+	};
 
 	scratch_program("tool");
 	change_directory(scratch());
@@ -442,8 +438,8 @@ TEST(path_search_goes_on_after_what_cannot_be_executed)
 	scratch_dir("second/tool");
 	scratch_program("third/tool");
 	scratch_file("file", "", 0755);
-	change_environment("PATH", check_format("%s/file:%s:%s:%s", scratch(), first, second,
-						third));
+	change_environment("PATH",
+			   check_format("%s/file:%s:%s:%s", scratch(), first, second, third));
 	check_runs(OPTIONS(.argv = ARGV("tool", "exit", "7")), "fourth entry");
 	/* Nothing better was found: this tells more than ENOENT. */
 	change_environment("PATH", check_format("%s:/nonexistent", first));
@@ -523,7 +519,8 @@ TEST(exec_error_is_worded_as_step_subject_error)
 
 TEST(exec_error_with_every_kind_of_stream)
 {
-	static const nr_stdio kinds[] = { { 0 }, { .mode = NR_STDIO_PIPE },
+	static const nr_stdio kinds[] = { { 0 },
+					  { .mode = NR_STDIO_PIPE },
 					  { .mode = NR_STDIO_NULL },
 					  { .mode = NR_STDIO_INHERIT } };
 
@@ -590,7 +587,7 @@ TEST(unknown_flags_are_invalid)
 	for (int bit = 0; bit < 64; bit++)
 		if (!(known >> bit & 1))
 			spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = UINT64_C(1) << bit),
-				      EINVAL, check_format("flag 1 << %d", bit));
+				    EINVAL, check_format("flag 1 << %d", bit));
 }
 
 TEST(reserved_fields_must_be_zero)
@@ -601,7 +598,7 @@ TEST(reserved_fields_must_be_zero)
 	spawn_fails(OPTIONS(.argv = PROG("exit"), .reserved = 1), EINVAL, "reserved");
 	spawn_fails(OPTIONS(.argv = PROG("exit"), .reserved = -1), EINVAL, "reserved");
 	spawn_fails(OPTIONS(.argv = PROG("exit"), .rlimits = &limit, .nrlimits = 1), EINVAL,
-		      "reserved of a limit");
+		    "reserved of a limit");
 }
 
 TEST(stream_modes_out_of_range_are_invalid)
@@ -624,18 +621,18 @@ TEST(times_out_of_range_are_invalid)
 {
 	spawn_fails(OPTIONS(.argv = PROG("exit"), .timeout_ms = -1), EINVAL, "timeout -1");
 	spawn_fails(OPTIONS(.argv = PROG("exit"), .timeout_ms = INT64_MIN), EINVAL,
-		      "timeout INT64_MIN");
+		    "timeout INT64_MIN");
 	spawn_fails(OPTIONS(.argv = PROG("exit"), .kill_timeout_ms = -2), EINVAL, "grace -2");
 	spawn_fails(OPTIONS(.argv = PROG("exit"), .kill_timeout_ms = INT64_MIN), EINVAL,
-		      "grace INT64_MIN");
+		    "grace INT64_MIN");
 }
 
 TEST(arrays_need_their_elements)
 {
 	spawn_fails(OPTIONS(.argv = PROG("exit"), .nfds = 1), EINVAL, "fds");
 	spawn_fails(OPTIONS(.argv = PROG("exit"), .nrlimits = 1), EINVAL, "rlimits");
-	spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_GROUPS, .ngroups = 1),
-		      EINVAL, "groups");
+	spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = NR_SET_GROUPS, .ngroups = 1), EINVAL,
+		    "groups");
 }
 
 /* An options struct in the middle of more memory, as of a newer header. */
@@ -653,12 +650,13 @@ static nr_options *sized_options(size_t size, size_t extra)
 
 TEST(size_too_small_is_invalid)
 {
-	static const size_t bad[] = { 0, 1, 7, sizeof(size_t), 16, sizeof(nr_options) - 8,
-				      sizeof(nr_options) - 1 };
+	static const size_t bad[] = {
+		0, 1, 7, sizeof(size_t), 16, sizeof(nr_options) - 8, sizeof(nr_options) - 1
+	};
 
 	for (size_t i = 0; i < COUNT_OF(bad); i++)
 		spawn_fails(sized_options(bad[i], 0), EINVAL,
-			      check_format("size %zu of %zu", bad[i], sizeof(nr_options)));
+			    check_format("size %zu of %zu", bad[i], sizeof(nr_options)));
 }
 
 TEST(size_larger_is_fine_if_the_rest_is_zero)
@@ -791,7 +789,7 @@ TEST(async_failure_on_a_terminal)
 TEST(async_checks_options_at_once)
 {
 	spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = NR_ASYNC, .reserved = 1), EINVAL,
-		      "async");
+		    "async");
 	spawn_fails(OPTIONS(.argv = NULL, .flags = NR_ASYNC), EINVAL, "async");
 }
 
@@ -822,8 +820,8 @@ TEST(async_many_at_once)
 	nr_proc procs[64];
 
 	for (size_t i = 0; i < COUNT_OF(procs); i++)
-		procs[i] = spawn(OPTIONS(.argv = PROG("exit", check_format("%zu", i)),
-					 .flags = NR_ASYNC));
+		procs[i] = spawn(
+			OPTIONS(.argv = PROG("exit", check_format("%zu", i)), .flags = NR_ASYNC));
 	for (size_t i = 0; i < COUNT_OF(procs); i++) {
 		nr_outcome how = wait_end(procs[i]);
 
@@ -861,7 +859,9 @@ static void *spawn_often(void *arg)
 
 TEST(threads_may_spawn_at_once)
 {
-	static char words[8][8] = { "one", "two", "three", "four", "five", "six", "seven", "eight" };
+	static char words[8][8] = {
+		"one", "two", "three", "four", "five", "six", "seven", "eight"
+	};
 	thread *threads[8];
 
 	for (size_t i = 0; i < COUNT_OF(threads); i++)

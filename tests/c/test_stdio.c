@@ -211,7 +211,8 @@ TEST(stderr_on_a_terminal_takes_bulk)
 	struct result *r;
 
 	change_environment("PROG", testprog());
-	r = run(OPTIONS(.argv = SH("stty raw; exec \"$PROG\" write 2 200000"), .flags = NR_PTY));
+	r = run(OPTIONS(.argv = SH("stty raw < /dev/tty; exec \"$PROG\" write 2 200000"),
+			.flags = NR_PTY, .in = DEV_NULL));
 	check_bulk(&r->out, "stderr on the terminal");
 	CHECK_EQ_INT(r->out_end, 0);
 	CHECK_EQ_INT(r->how.code, 0);
@@ -236,16 +237,14 @@ TEST(stderr_follows_stdout_wherever_it_goes)
 	int file = new_file("both");
 	nr_proc p;
 
-	p = spawn(OPTIONS(.argv = SH("echo 1; echo 2 >&2"), .out = USE_FD(file),
-			  .err = TO_STDOUT));
+	p = spawn(OPTIONS(.argv = SH("echo 1; echo 2 >&2"), .out = USE_FD(file), .err = TO_STDOUT));
 	check_unconnected(p, NR_STDOUT);
 	check_unconnected(p, NR_STDERR);
 	CHECK_EQ_INT(wait_end(p).code, 0);
 	release(p);
 	check_file(scratch_path("both"), "1\n2\n", 4, "to a file");
 
-	p = spawn(OPTIONS(.argv = PROG("write", "2", "200000"), .out = DEV_NULL,
-			  .err = TO_STDOUT));
+	p = spawn(OPTIONS(.argv = PROG("write", "2", "200000"), .out = DEV_NULL, .err = TO_STDOUT));
 	check_unconnected(p, NR_STDERR);
 	CHECK_EQ_INT(wait_end(p).code, 0);
 	release(p);
@@ -260,8 +259,8 @@ TEST(stderr_follows_stdout_wherever_it_goes)
 TEST(one_descriptor_may_serve_all_streams)
 {
 	int file = new_file("all");
-	nr_proc p = spawn(OPTIONS(.argv = SH("echo 1; echo 2 >&2; echo 3 >&0"),
-				  .in = USE_FD(file), .out = USE_FD(file), .err = USE_FD(file)));
+	nr_proc p = spawn(OPTIONS(.argv = SH("echo 1; echo 2 >&2; echo 3 >&0"), .in = USE_FD(file),
+				  .out = USE_FD(file), .err = USE_FD(file)));
 
 	CHECK_EQ_INT(wait_end(p).code, 0);
 	release(p);
@@ -270,8 +269,8 @@ TEST(one_descriptor_may_serve_all_streams)
 
 TEST(outputs_are_separate)
 {
-	struct result *r = run(OPTIONS(.argv = PROG("write", "1", "200000", "2", "100000"),
-				       .err = PIPE));
+	struct result *r =
+		run(OPTIONS(.argv = PROG("write", "1", "200000", "2", "100000"), .err = PIPE));
 
 	check_bulk(&r->out, "stdout");
 	CHECK_MEM(r->err.data, r->err.len, pattern(100000), 100000);
@@ -420,8 +419,8 @@ static void check_map(const nr_fdmap *maps, size_t count, const char *what)
 
 		REQUIRE(n > 0);
 		target[n] = '\0';
-		CHECK_CONTAINS(out->data, check_format("\n%d %s\n", maps[i].target, target),
-			       "%s", what);
+		CHECK_CONTAINS(out->data, check_format("\n%d %s\n", maps[i].target, target), "%s",
+			       what);
 	}
 }
 
@@ -474,9 +473,8 @@ TEST(map_works_beside_every_mode)
 {
 	int fd = new_file("shared");
 	nr_fdmap map = { fd, 3 };
-	const struct buffer *out =
-		output_of(OPTIONS(.argv = PROG("fds"), .in = USE_FD(fd), .err = USE_FD(fd),
-				  .fds = &map, .nfds = 1));
+	const struct buffer *out = output_of(OPTIONS(.argv = PROG("fds"), .in = USE_FD(fd),
+						     .err = USE_FD(fd), .fds = &map, .nfds = 1));
 	const char *path = scratch_path("shared");
 
 	CHECK_CONTAINS(out->data, check_format("0 %s\n", path));
@@ -545,7 +543,8 @@ static void check_descriptors(nr_stdio in, nr_stdio out_mode, nr_stdio err, uint
 
 TEST(program_has_the_descriptors_asked_for_and_no_other)
 {
-	static const nr_stdio modes[] = { { .mode = NR_STDIO_AUTO }, { .mode = NR_STDIO_PIPE },
+	static const nr_stdio modes[] = { { .mode = NR_STDIO_AUTO },
+					  { .mode = NR_STDIO_PIPE },
 					  { .mode = NR_STDIO_NULL },
 					  { .mode = NR_STDIO_INHERIT } };
 	int leaks[5];
@@ -626,8 +625,8 @@ TEST(pipe_size_is_what_a_pipe_holds)
 	static const uint32_t sizes[] = { 4096, 65536, 262144, 1048576, 100000 };
 
 	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
-		nr_proc p = spawn(OPTIONS(.argv = PROG("pause"), .err = PIPE,
-					  .pipe_size = sizes[i]));
+		nr_proc p =
+			spawn(OPTIONS(.argv = PROG("pause"), .err = PIPE, .pipe_size = sizes[i]));
 
 		for (int stream = NR_STDIN; stream <= NR_STDERR; stream++) {
 			int size = fcntl(nr_fd(p, stream), F_GETPIPE_SZ);
@@ -642,8 +641,8 @@ TEST(pipe_size_is_what_a_pipe_holds)
 
 TEST(pipe_size_small_carries_bulk)
 {
-	struct result *r = run_with(OPTIONS(.argv = PROG("copy"), .pipe_size = 4096),
-				    pattern(BULK), BULK);
+	struct result *r =
+		run_with(OPTIONS(.argv = PROG("copy"), .pipe_size = 4096), pattern(BULK), BULK);
 
 	check_bulk(&r->out, "through small pipes");
 }

@@ -18,8 +18,7 @@
 
 #define MEGABYTES_10 10000000
 
-#define FOR_EACH_WATCHER(kind) \
-	for (enum watcher kind = WATCH_SELECT; kind < WATCHERS; kind++)
+#define FOR_EACH_WATCHER(kind) for (enum watcher kind = WATCH_SELECT; kind < WATCHERS; kind++)
 
 /* Whole conversations under each way to watch. */
 
@@ -65,8 +64,7 @@ TEST(loop_with_ten_megabytes)
 
 TEST(loop_with_both_outputs)
 {
-	FOR_EACH_WATCHER(kind)
-	{
+	FOR_EACH_WATCHER(kind) {
 		nr_proc p = spawn(OPTIONS(.argv = PROG("write", "1", "300000", "2", "300000", "1",
 						       "5", "2", "0"),
 					  .err = PIPE));
@@ -81,8 +79,7 @@ TEST(loop_with_both_outputs)
 
 TEST(loop_with_short_exchanges)
 {
-	FOR_EACH_WATCHER(kind)
-	{
+	FOR_EACH_WATCHER(kind) {
 		nr_proc p = spawn(OPTIONS(.argv = PROG("lines")));
 		struct buffer out = { 0 };
 		struct watch w;
@@ -135,8 +132,7 @@ static size_t fill_stdin(nr_proc p)
 
 TEST(row_stdin_gets_writable)
 {
-	FOR_EACH_WATCHER(kind)
-	{
+	FOR_EACH_WATCHER(kind) {
 		nr_proc p = spawn(OPTIONS(.argv = PROG("copy-on-signal"), .out = PIPE));
 		struct buffer out = { 0 };
 		struct watch w;
@@ -147,8 +143,7 @@ TEST(row_stdin_gets_writable)
 		watch_add(&w, 0, nr_fd(p, NR_STDIN), POLLOUT);
 		written = fill_stdin(p);
 		CHECK(written >= 4096);
-		CHECK_EQ_INT(watch_wait(&w, 0), 0,
-			     "%s: full, and yet ready", watcher_name(kind));
+		CHECK_EQ_INT(watch_wait(&w, 0), 0, "%s: full, and yet ready", watcher_name(kind));
 		CHECK_EQ_INT(nr_write(p, "x", 1), -EAGAIN);
 		CHECK_EQ_INT(nr_kill(p, SIGUSR1), 0);
 		while (nr_write(p, "x", 1) == -EAGAIN)
@@ -166,8 +161,7 @@ TEST(row_stdin_gets_writable)
 
 TEST(row_stdin_hang_up_is_ready)
 {
-	FOR_EACH_WATCHER(kind)
-	{
+	FOR_EACH_WATCHER(kind) {
 		nr_proc p = spawn(OPTIONS(.argv = PROG("gate")));
 		struct watch w;
 
@@ -187,9 +181,9 @@ TEST(row_stdin_hang_up_is_ready)
 
 static void check_output_row(enum watcher kind, int stream)
 {
-	nr_proc p = spawn(OPTIONS(.argv = stream == NR_STDOUT ?
-						  PROG("lines") :
-						  SH("while read l; do echo got $l >&2; done"),
+	nr_proc p = spawn(OPTIONS(.argv = stream == NR_STDOUT
+						  ? PROG("lines")
+						  : SH("while read l; do echo got $l >&2; done"),
 				  .err = PIPE));
 	struct watch w;
 	char byte;
@@ -240,8 +234,7 @@ TEST(row_stderr_gets_readable)
 
 TEST(row_exit_gets_readable_and_stays_so)
 {
-	FOR_EACH_WATCHER(kind)
-	{
+	FOR_EACH_WATCHER(kind) {
 		nr_proc p = spawn(OPTIONS(.argv = PROG("gate", "9")));
 		nr_outcome how = { .size = sizeof how };
 		struct watch w;
@@ -375,8 +368,8 @@ TEST(ten_megabytes_from_one_thread_to_another)
 
 TEST(ten_megabytes_are_read_slowly)
 {
-	struct result *r = run_with(OPTIONS(.argv = PROG("sip")), pattern(MEGABYTES_10),
-				    MEGABYTES_10);
+	struct result *r =
+		run_with(OPTIONS(.argv = PROG("sip")), pattern(MEGABYTES_10), MEGABYTES_10);
 
 	CHECK_STR(r->out.data, check_format("%d intact\n", MEGABYTES_10));
 }
@@ -420,7 +413,9 @@ TEST(input_stops_while_output_is_not_read)
 
 TEST(reads_of_every_size_are_intact)
 {
-	static const size_t sizes[] = { 1, 2, 3, 7, 63, 64, 1000, 4095, 4096, 4097, 65537, 1 << 20 };
+	static const size_t sizes[] = {
+		1, 2, 3, 7, 63, 64, 1000, 4095, 4096, 4097, 65537, 1 << 20
+	};
 	unsigned char *chunk = check_alloc(1 << 20);
 
 	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
@@ -840,8 +835,8 @@ TEST(readers_share_a_stream)
 TEST(limit_holds_for_readers_at_once)
 {
 	for (int i = 0; i < 20; i++) {
-		nr_proc p = spawn(OPTIONS(.argv = PROG("write", "1", "500000"),
-					  .output_limit = 500000));
+		nr_proc p = spawn(
+			OPTIONS(.argv = PROG("write", "1", "500000"), .output_limit = 500000));
 		thread *readers[4];
 		uintptr_t total = 0;
 		nr_outcome how;
@@ -878,8 +873,8 @@ static unsigned next_random(unsigned *seed)
 static nr_proc spawn_anything(unsigned *seed)
 {
 	static const char *const commands[] = { "gate", "flood", "exit", "copy", "pause", "lines" };
-	static const uint64_t flags[] = { 0, NR_ASYNC, NR_PTY, NR_PTY | NR_ASYNC, NR_SESSION,
-					  NR_LINGER };
+	static const uint64_t flags[] = { 0,          NR_ASYNC, NR_PTY, NR_PTY | NR_ASYNC,
+					  NR_SESSION, NR_LINGER };
 	const char *argv[] = { testprog(), commands[next_random(seed) % COUNT_OF(commands)], NULL };
 	nr_options o = { .size = sizeof o, .argv = argv };
 
@@ -895,8 +890,8 @@ static nr_proc spawn_anything(unsigned *seed)
 
 static bool is_known_result(long long n)
 {
-	static const int errors[] = { EBADF, EAGAIN, EPIPE,  EINVAL, ESRCH,	 EFBIG,
-				      ENOENT, ENOTTY, ETIMEDOUT, ENOTSUP };
+	static const int errors[] = { EBADF, EAGAIN, EPIPE,  EINVAL,    ESRCH,
+				      EFBIG, ENOENT, ENOTTY, ETIMEDOUT, ENOTSUP };
 
 	if (n >= 0)
 		return true;
@@ -906,8 +901,14 @@ static bool is_known_result(long long n)
 	return false;
 }
 
-static long long misuse_once(struct misuse *m, unsigned *seed)
+static long long misuse_once(struct misuse *m, unsigned *seed, const char **call)
 {
+	/* What happens often in a host is there more than once. */
+	static const char *const calls[] = {
+		"nr_spawn", "nr_spawn", "nr_release", "nr_read", "nr_read",        "nr_read",
+		"nr_write", "nr_write", "nr_close",   "nr_kill", "nr_stop",        "nr_wait",
+		"nr_stats", "nr_pid",   "nr_fd",      "nr_why",  "nr_close_stdin", "nr_winsize"
+	};
 	static const int streams[] = { 0, 1, 2, 3, 1, 2, 0, -1, 4, 99 };
 	_Atomic(nr_proc) *slot = &m->procs[next_random(seed) % MISUSED];
 	nr_proc p = next_random(seed) % 50 ? *slot : (nr_proc)next_random(seed) - 100;
@@ -917,40 +918,37 @@ static long long misuse_once(struct misuse *m, unsigned *seed)
 	char buf[3000];
 
 	memset(buf, 'x', sizeof buf);
-	switch (next_random(seed) % 16) {
-	case 0:
-	case 1:
+	*call = calls[next_random(seed) % COUNT_OF(calls)];
+	if (strcmp(*call, "nr_spawn") == 0) {
 		/* As many live as there are slots. */
 		p = atomic_exchange(slot, spawn_anything(seed));
 		return p > 0 ? nr_release(p) : 0;
-	case 2:
-		return nr_release(p);
-	case 3:
-	case 4:
-	case 5:
-		return nr_read(p, stream, buf, next_random(seed) % sizeof buf);
-	case 6:
-	case 7:
-		return nr_write(p, buf, next_random(seed) % sizeof buf);
-	case 8:
-		return nr_close(p, stream);
-	case 9:
-		return nr_close_stdin(p);
-	case 10:
-		return nr_kill(p, (int)next_random(seed) % 70 - 2);
-	case 11:
-		return nr_stop(p);
-	case 12:
-		return nr_wait(p, (int)next_random(seed) % 5, &how);
-	case 13:
-		return nr_stats(p, &s);
-	case 14:
-		return nr_winsize(p, (uint16_t)next_random(seed), (uint16_t)next_random(seed));
-	default:
-		nr_pid(p);
-		nr_why(p, buf, sizeof buf);
-		return nr_fd(p, stream);
 	}
+	if (strcmp(*call, "nr_release") == 0)
+		return nr_release(p);
+	if (strcmp(*call, "nr_read") == 0)
+		return nr_read(p, stream, buf, next_random(seed) % sizeof buf);
+	if (strcmp(*call, "nr_write") == 0)
+		return nr_write(p, buf, next_random(seed) % sizeof buf);
+	if (strcmp(*call, "nr_close") == 0)
+		return nr_close(p, stream);
+	if (strcmp(*call, "nr_close_stdin") == 0)
+		return nr_close_stdin(p);
+	if (strcmp(*call, "nr_kill") == 0)
+		return nr_kill(p, (int)next_random(seed) % 70 - 2);
+	if (strcmp(*call, "nr_stop") == 0)
+		return nr_stop(p);
+	if (strcmp(*call, "nr_wait") == 0)
+		return nr_wait(p, (int)next_random(seed) % 5, &how);
+	if (strcmp(*call, "nr_stats") == 0)
+		return nr_stats(p, &s);
+	if (strcmp(*call, "nr_winsize") == 0)
+		return nr_winsize(p, (uint16_t)next_random(seed), (uint16_t)next_random(seed));
+	if (strcmp(*call, "nr_pid") == 0)
+		return nr_pid(p);
+	if (strcmp(*call, "nr_why") == 0)
+		return nr_why(p, buf, sizeof buf);
+	return nr_fd(p, stream);
 }
 
 static void *misuse(void *arg)
@@ -959,9 +957,11 @@ static void *misuse(void *arg)
 	unsigned seed = m->seed;
 
 	for (int i = 0; i < 1500 && !check_has_failed(); i++) {
-		long long n = misuse_once(m, &seed);
+		const char *call = "";
+		long long n = misuse_once(m, &seed, &call);
 
-		CHECK(is_known_result(n), "%lld (-%s), seed %u", n, nr_errname((int)n), m->seed);
+		CHECK(is_known_result(n), "%s is %lld (-%s), seed %u", call, n, nr_errname((int)n),
+		      m->seed);
 	}
 	return NULL;
 }

@@ -173,8 +173,7 @@ static int cmd_fds(int argc, char **argv)
 		snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
 		if (readlink(path, target, sizeof target - 1) < 0)
 			broken(path);
-		printf("%d %s%s%s\n", fd,
-		       status & O_NONBLOCK ? "nonblocking " : "",
+		printf("%d %s%s%s\n", fd, status & O_NONBLOCK ? "nonblocking " : "",
 		       cloexec & FD_CLOEXEC ? "cloexec " : "", target);
 	}
 	return 0;
@@ -192,8 +191,7 @@ static int cmd_about(int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
-	if (ngroups < 0 || getresuid(&ruid, &euid, &suid) < 0 ||
-	    getresgid(&rgid, &egid, &sgid) < 0)
+	if (ngroups < 0 || getresuid(&ruid, &euid, &suid) < 0 || getresgid(&rgid, &egid, &sgid) < 0)
 		broken("ids");
 	printf("uid=%u %u %u\n", ruid, euid, suid);
 	printf("gid=%u %u %u\n", rgid, egid, sgid);
@@ -239,10 +237,8 @@ static int cmd_tty(int argc, char **argv)
 	}
 	printf("dev_tty=%s\n", tty >= 0 ? "opens" : strerror(errno));
 	if (tty >= 0) {
-		printf("foreground=%s\n",
-		       tcgetpgrp(tty) == getpgrp() ? "yes" : "no");
-		printf("session=%s\n",
-		       tcgetsid(tty) == getsid(0) ? "yes" : "no");
+		printf("foreground=%s\n", tcgetpgrp(tty) == getpgrp() ? "yes" : "no");
+		printf("session=%s\n", tcgetsid(tty) == getsid(0) ? "yes" : "no");
 	}
 	printf("leader=%s\n", getsid(0) == getpid() ? "yes" : "no");
 	return 0;
@@ -454,8 +450,8 @@ static int cmd_count(int argc, char **argv)
 			continue;
 		for (int sig = 1; sig < NSIG; sig++)
 			if (counted[sig])
-				len += (size_t)snprintf(line + len, sizeof line - len,
-							"%d:%d ", sig, (int)counted[sig]);
+				len += (size_t)snprintf(line + len, sizeof line - len, "%d:%d ",
+							sig, (int)counted[sig]);
 		len += (size_t)snprintf(line + len, sizeof line - len, "\n");
 		put_all(STDOUT_FILENO, line, len);
 	}
