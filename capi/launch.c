@@ -106,7 +106,7 @@ __attribute__((no_sanitize("address", "undefined"))) static int execute(void *ar
 	struct launch *l = argument;
 	static const struct kernel_sigaction by_default;
 	const uint64_t none = 0;
-	const char *const argv[] = { SHEPHERD, NULL };
+	const char *const argv[] = { SHEPHERD, "--guardian", NULL };
 	const char *const envp[] = { NULL };
 
 	/* Its own session: no terminal's signals, no job control. */

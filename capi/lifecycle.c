@@ -52,6 +52,15 @@ static bool wait_for(int fd, short events, uint64_t deadline_ns)
 }
 
 /*
+ * nap is for a descriptor that was ready for nothing: it keeps a rare wait, for
+ * what a shepherd is about to say on another descriptor, from spinning.
+ */
+static void nap(void)
+{
+	poll(NULL, 0, 1);
+}
+
+/*
  * refresh takes what the shepherd has said about a process. The caller is
  * inside its exit gate.
  */
@@ -106,18 +115,18 @@ static int copy_options(nr_options *to, const nr_options *from, char *why, size_
 /* One thread at a time starts a shepherd, the others then have it. */
 static pthread_mutex_t launch_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-static int provide_shepherd(const char *path, char *why, size_t whylen)
+static int provide_shepherd(nr_proc p, const char *path, char *why, size_t whylen)
 {
 	int error = 0, needed, control, pidfd;
 	pthread_mutex_lock(&launch_mutex);
-	NR_GO(needed, nrg_needs_shepherd((char *)(uintptr_t)path));
+	NR_GO(needed, nrg_needs_shepherd(p));
 	if (needed)
 		error = nr_shepherd_launch(path, &control, &pidfd, why, whylen);
 	if (needed && !error) {
 		nr_table_track(control);
 		if (pidfd >= 0)
 			nr_table_track(pidfd);
-		NR_GO(error, nrg_adopt((char *)(uintptr_t)path, control, pidfd, why, whylen));
+		NR_GO(error, nrg_adopt(p, control, pidfd, why, whylen));
 	}
 	pthread_mutex_unlock(&launch_mutex);
 	return error;
@@ -138,7 +147,7 @@ static int launch(nr_proc p, const char *path, char *why, size_t whylen)
 			/* Not for ever: it may be room for descriptors that is missing. */
 			wait_for(socket, POLLOUT, now_ns() + 1000000);
 		} else if (launches++ < 3) {
-			error = provide_shepherd(path, why, whylen);
+			error = provide_shepherd(p, path, why, whylen);
 		} else {
 			snprintf(why, whylen, "%s: ends as soon as it has been started", path);
 			error = -ENOPKG;
@@ -186,7 +195,9 @@ static int prepare_and_launch(nr_proc p, struct nr_slot *slot, const nr_options 
 /* await_start waits until a program has been executed, or that has failed. */
 static int await_start(nr_proc p, struct nr_slot *slot, char *why, size_t whylen)
 {
-	for (;;) {
+	for (int turns = 0;; turns++) {
+		if (turns > 1)
+			nap();
 		struct nrg_report report;
 		int error = refresh(p, slot, &report);
 		if (error)
@@ -371,7 +382,9 @@ int nr_wait(nr_proc p, int timeout_ms, nr_outcome *how)
 	}
 	uint64_t deadline = timeout_ms < 0 ? UINT64_MAX : now_ns() + (uint64_t)timeout_ms * 1000000u;
 	pthread_cleanup_push(leave_exit_gate, slot);
-	for (;;) {
+	for (int turns = 0;; turns++) {
+		if (turns > 2)
+			nap();
 		struct nrg_report report;
 		error = refresh(p, slot, &report);
 		if (!error)

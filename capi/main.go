@@ -158,18 +158,18 @@ func nrg_launch(handle C.int64_t, socket *C.int, why *C.char, size C.size_t) (re
 }
 
 //export nrg_needs_shepherd
-func nrg_needs_shepherd(path *C.char) (result C.int) {
+func nrg_needs_shepherd(handle C.int64_t) (result C.int) {
 	defer guard(&result)
-	if runner.NeedsShepherd(C.GoString(path)) {
+	if process(handle).NeedsShepherd() {
 		return 1
 	}
 	return 0
 }
 
 //export nrg_adopt
-func nrg_adopt(path *C.char, control, pidfd C.int, why *C.char, size C.size_t) (result C.int) {
+func nrg_adopt(handle C.int64_t, control, pidfd C.int, why *C.char, size C.size_t) (result C.int) {
 	defer guard(&result)
-	if err := runner.Adopt(C.GoString(path), int(control), int(pidfd)); err != nil {
+	if err := process(handle).Adopt(int(control), int(pidfd)); err != nil {
 		return tell(err, why, size)
 	}
 	return 0

@@ -180,8 +180,6 @@ func (o *Options) checkSupported() error {
 		missing = "cgroup_base, cgroup_path, cgroup_set"
 	case o.Flags&PIDNamespace != 0:
 		missing = "NR_PID_NAMESPACE"
-	case o.Flags&OwnShepherd != 0:
-		missing = "NR_OWN_SHEPHERD"
 	default:
 		return nil
 	}

@@ -49,10 +49,12 @@ type Process struct {
 	path     string // of the shepherd's executable
 	socket   int    // our end of the process socket; closed by the caller
 	linger   bool   // the shepherd has work to do after the program's end
+	alone    bool   // with a shepherd of its own
 	plumbing plumbing
 
 	// Guarded by runner.mu.
 	shepherd *shepherd // that it has been sent to
+	own      *shepherd // with OwnShepherd, when it has been adopted
 	frame    []byte    // of its Spawn, until that is sent
 	queued   bool      // the shepherd's socket has taken the first bytes of it
 
@@ -60,6 +62,7 @@ type Process struct {
 	reader   wire.Reader
 	state    State
 	sequence uint32
+	lost     time.Time // when the socket was seen to end without a last frame
 	released bool
 }
 
@@ -89,7 +92,7 @@ func (r *Runner) Prepare(o *Options, shepherd string) (*Process, error) {
 	if err := o.checkOpen(); err != nil {
 		return nil, err
 	}
-	p := &Process{runner: r, path: shepherd, linger: o.Flags&Linger != 0, plumbing: newPlumbing()}
+	p := &Process{runner: r, path: shepherd, linger: o.Flags&Linger != 0, alone: o.Flags&OwnShepherd != 0, plumbing: newPlumbing()}
 	pair, err := newSocketPair()
 	if err != nil {
 		return nil, failed(err, "socketpair")
@@ -185,7 +188,45 @@ func wireFlags(f Flags) wire.SpawnFlags {
 // Abandon closes what a process that will not be launched was to get. The
 // host's ends are the caller's, as ever.
 func (p *Process) Abandon() {
+	p.runner.mu.Lock()
+	defer p.runner.mu.Unlock()
 	p.plumbing.closePassed()
+	if p.own != nil {
+		p.own.closeIfUnused()
+	}
+}
+
+// Adopt introduces a shepherd that was started for this process, as
+// Runner.Adopt does: its own, or one that other programs will share.
+func (p *Process) Adopt(control, pidfd int) error {
+	if !p.alone {
+		return p.runner.Adopt(p.path, control, pidfd)
+	}
+	p.runner.mu.Lock()
+	defer p.runner.mu.Unlock()
+	s, err := p.runner.adopt(p.path, control, pidfd)
+	if err == nil {
+		s.replaced = true // it gets no other program, and ends with this one
+		p.own = s
+	}
+	return err
+}
+
+// NeedsShepherd tells whether Launch needs Adopt first.
+func (p *Process) NeedsShepherd() bool {
+	p.runner.mu.Lock()
+	defer p.runner.mu.Unlock()
+	return p.usable() == nil
+}
+
+func (p *Process) usable() *shepherd {
+	if !p.alone {
+		return p.runner.usable(p.path)
+	}
+	if p.own != nil && p.own.gone == nil {
+		return p.own
+	}
+	return nil
 }
 
 // Launch hands the program to the shepherd. It is called again after what it
@@ -200,7 +241,7 @@ func (p *Process) Launch() (Need, error) {
 		p.shepherd, p.queued = nil, false
 	}
 	if p.shepherd == nil {
-		if p.shepherd = r.usable(p.path); p.shepherd == nil {
+		if p.shepherd = p.usable(); p.shepherd == nil {
 			return Need{What: NeedShepherd}, nil
 		}
 	}
@@ -231,8 +272,8 @@ func (p *Process) Launch() (Need, error) {
 func (p *Process) Streams() [3]Stream { return p.plumbing.streams }
 
 // Master is the host's end of the program's terminal, or -1, beside the ones
-// that are Streams. It belongs to the caller, who closes it when it has no more use for the
-// process.
+// that are Streams. It belongs to the caller, who closes it when it has no more
+// use for the process.
 func (p *Process) Master() int { return p.plumbing.master }
 
 // Socket is readable when Poll has news, and for ever once its State is final.
@@ -263,7 +304,9 @@ func (p *Process) poll() {
 			}
 			return
 		case err == io.EOF || err == unix.ECONNRESET:
-			p.lose()
+			if !p.lose() {
+				return
+			}
 		default:
 			// Cannot be, from the shepherd that greeted.
 			p.state.Phase = Lost
@@ -362,12 +405,14 @@ func (p *Process) handle(h wire.Header, payload []byte, descriptors []int) error
 	return nil
 }
 
-// lastWords is how long lose waits for what it is going to be told in
-// microseconds, from a shepherd that the scheduler may have left aside.
+// lastWords is how long lose gives a shepherd to say what it is about to, which
+// takes microseconds if the scheduler does not leave it aside.
 const lastWords = time.Second
 
-// lose finds out why the shepherd has let go of a process without its end.
-func (p *Process) lose() {
+// lose finds out why the shepherd has let go of a process without its end. It
+// returns false when it is too early to tell; then the socket stays readable,
+// and whoever waits calls Poll again.
+func (p *Process) lose() bool {
 	r := p.runner
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -377,14 +422,17 @@ func (p *Process) lose() {
 	if starting && s.gone == nil && len(s.refusals) == 0 {
 		// The kernel has dropped the process socket that it could not take, or
 		// its others are about to be closed: either way it is a matter of moments.
-		fds := []unix.PollFd{{Fd: int32(s.control), Events: unix.POLLIN}}
-		_, _ = unix.Poll(fds, int(lastWords.Milliseconds()))
-		s.listen()
+		if p.lost.IsZero() {
+			p.lost = time.Now()
+		}
+		if time.Since(p.lost) < lastWords {
+			return false
+		}
 	}
 	if starting && len(s.refusals) > 0 {
 		p.fail(s.refusals[0])
 		s.refusals = s.refusals[1:]
-		return
+		return true
 	}
 	why := &Error{errShepherdDied, "the shepherd was killed"}
 	if s.greeted {
@@ -403,6 +451,7 @@ func (p *Process) lose() {
 	} else {
 		p.state.Phase = Lost
 	}
+	return true
 }
 
 // leaveShepherd lets a shepherd go that was kept for this program.

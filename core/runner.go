@@ -62,6 +62,19 @@ type shepherd struct {
 func (r *Runner) Adopt(path string, control, pidfd int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	s, err := r.adopt(path, control, pidfd)
+	if err != nil {
+		return err
+	}
+	if old := r.shepherds[path]; old != nil {
+		old.replaced = true
+		old.closeIfUnused()
+	}
+	r.shepherds[path] = s
+	return nil
+}
+
+func (r *Runner) adopt(path string, control, pidfd int) (*shepherd, error) {
 	s := &shepherd{
 		runner: r, path: path, identity: currentIdentity(), control: control, pidfd: pidfd,
 		deadline: time.Now().Add(greetingTimeout),
@@ -75,18 +88,13 @@ func (r *Runner) Adopt(path string, control, pidfd int) error {
 	// The socket is new and empty: this takes it whole or never.
 	if _, err := wire.Send(control, hello.Encode(len(descriptors)), descriptors); err != nil {
 		s.fail(&Error{errNoShepherd, path + ": ended at once, so it is no netrunner-shepherd: " + err.Error()})
-		return s.gone
+		return nil, s.gone
 	}
-	if old := r.shepherds[path]; old != nil {
-		old.replaced = true
-		old.closeIfUnused()
-	}
-	r.shepherds[path] = s
-	return nil
+	return s, nil
 }
 
-// NeedsShepherd tells whether a program that wants the shepherd at path needs
-// Adopt first.
+// NeedsShepherd tells whether a program that will share the shepherd at path
+// needs Adopt first.
 func (r *Runner) NeedsShepherd(path string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,6 +13,9 @@
 //	workers   one leads: it sleeps in epoll_wait(2), serves the sockets and
 //	          forks. The others stand by, see lead in shepherd_linux.go
 //	watch     sleeps on a timer that runs while the leader forks
+//	sweeper   kills what programs leave behind, see sweep_linux.go
+//
+// Above it is a guardian, which is the same executable: see guardian_linux.go.
 package main
 
 import (
@@ -42,6 +45,9 @@ func main() {
 		return
 	}
 	runtime.LockOSThread()
+	if len(os.Args) == 2 && os.Args[1] == "--guardian" {
+		guard()
+	}
 	if err := prepare(); err != nil {
 		fmt.Fprintf(os.Stderr, "netrunner-shepherd: %v\nThis program is started by libnetrunner; it is of no use by itself.\n", err)
 		os.Exit(2)
@@ -70,14 +76,18 @@ func prepare() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("prctl PR_SET_CHILD_SUBREAPER: %w", err)
 	}
-	// Signals that end a service are for the host to obey. They are caught and
-	// dropped, not ignored: programs would inherit that.
-	signal.Notify(make(chan os.Signal), unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT,
-		unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPIPE)
+	dropSignals()
 	raiseFileLimit()
 	// Little is allocated and most of it lives as long as a spawn.
 	debug.SetGCPercent(50)
 	return nil
+}
+
+// dropSignals catches and drops the signals that end a service, which are for
+// the host to obey. They are not ignored: programs would inherit that.
+func dropSignals() {
+	signal.Notify(make(chan os.Signal), unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT,
+		unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPIPE)
 }
 
 // raiseFileLimit allows as many programs as the host's hard limit does. Each

@@ -16,8 +16,9 @@ import (
 
 // program is a program that runs, or that has left something running.
 type program struct {
-	pid    int // and the id of its process group
-	socket int // the process socket, -1 when the host has no more use for it
+	pid    int    // and the id of its process group
+	mark   uint64 // of all its descendants
+	socket int    // the process socket, -1 when the host has no more use for it
 	reader wire.Reader
 
 	linger      bool
@@ -27,6 +28,7 @@ type program struct {
 	sent     uint64 // the signals that the host has sent, see signalBit
 	stopping bool   // SIGTERM has been sent
 	ended    bool   // the leader has been reaped
+	quiet    int    // passes in a row that have seen nothing of its tree
 	exited   wire.Exited
 
 	// Its place among the timers: of the time limit, later of the grace.
@@ -35,9 +37,9 @@ type program struct {
 }
 
 // started takes a program in whose execve(2) has succeeded.
-func (s *shepherd) started(r *request, pid int) {
+func (s *shepherd) started(r *request, pid int, mark uint64) {
 	p := &program{
-		pid: pid, socket: r.descriptors[0], index: -1,
+		pid: pid, mark: mark, socket: r.descriptors[0], index: -1,
 		linger:      r.spawn.Flags&wire.SpawnLinger != 0,
 		killTimeout: time.Duration(r.spawn.KillTimeout),
 	}
@@ -145,11 +147,11 @@ func (s *shepherd) stop(p *program, reason wire.Reason) {
 		return
 	}
 	p.stopping = true
-	if s.signal(p, unix.SIGTERM) == unix.ESRCH && p.ended {
-		return // nothing has lingered
-	}
+	s.signal(p, unix.SIGTERM)
 	s.signal(p, unix.SIGCONT) // a stopped process takes no SIGTERM
 	s.arm(p, p.killTimeout)
+	s.terminating = append(s.terminating, p)
+	s.sweepWanted.Signal()
 }
 
 func (s *shepherd) kill(p *program) {
@@ -191,18 +193,22 @@ func (s *shepherd) ended(p *program) {
 		return
 	}
 	delete(s.byPID, p.pid)
-	if !p.linger || !p.stopping {
-		s.disarm(p)
-	}
 	p.ended = true
 	p.exited = outcome(status, &usage)
 	p.exited.Reason = p.endReason()
 	p.exited.Time = now()
-	if p.linger && !p.stopping {
+	switch {
+	case !p.linger:
+		s.drain(p)
+	case p.stopping && p.index < 0: // killed
+		s.drain(p)
+	default:
+		// What lingers is stopped by its own timer, if at all.
+		if !p.stopping {
+			s.disarm(p)
+		}
 		s.tellExit(p)
-		return
 	}
-	s.drain(p)
 }
 
 // endReason says whether it was us. A program that handles the SIGTERM that
@@ -244,25 +250,33 @@ func outcome(status unix.WaitStatus, usage *unix.Rusage) wire.Exited {
 	return e
 }
 
-// drain waits for the end of the rest of a group that has been killed.
+// drain has the rest of a program's tree killed, and finishes the program when
+// it is gone.
 func (s *shepherd) drain(p *program) {
+	if nothingLeft() {
+		s.finish(p)
+		return
+	}
 	s.draining[p] = struct{}{}
-	s.settle()
-	if _, left := s.draining[p]; left {
-		s.wake()
+	s.sweepWanted.Signal()
+}
+
+// settle finishes the programs whose trees are gone.
+func (s *shepherd) settle() {
+	for p := range s.draining {
+		if p.quiet >= quietPasses {
+			delete(s.draining, p)
+			s.finish(p)
+		}
 	}
 }
 
-// settle finishes the programs whose groups are gone.
-func (s *shepherd) settle() {
-	for p := range s.draining {
-		if s.groupGone(p) {
-			delete(s.draining, p)
-			s.disarm(p)
-			s.tellExit(p)
-			s.letGo(p)
-		}
-	}
+func (s *shepherd) finish(p *program) {
+	delete(s.alive, p.mark)
+	s.quiet = 0
+	s.disarm(p)
+	s.tellExit(p)
+	s.letGo(p)
 }
 
 // tellExit tells the host how a program ended. What lingers keeps its socket,
@@ -271,23 +285,15 @@ func (s *shepherd) tellExit(p *program) {
 	if p.socket < 0 {
 		return
 	}
-	if p.exited.Time != 0 {
-		s.send(p.socket, p.exited.Encode())
-	}
+	s.send(p.socket, p.exited.Encode())
 	_ = unix.Shutdown(p.socket, unix.SHUT_WR)
-}
-
-// groupGone tells whether nothing is left of a group that has been killed. What
-// has lingered may be gone for so long that its number is somebody else's.
-func (s *shepherd) groupGone(p *program) bool {
-	return unix.Kill(-p.pid, 0) == unix.ESRCH || p.linger && !s.groupLives(p)
 }
 
 // groupLives tells whether an orphan of a program that has been reaped is left
 // in its group.
 func (s *shepherd) groupLives(p *program) bool {
 	for _, pid := range orphans() {
-		if group, err := unix.Getpgid(pid); err == nil && group == p.pid {
+		if group, err := unix.Getpgid(pid); err == nil && group == p.pid && markOf(pid) == p.mark {
 			return true
 		}
 	}
@@ -340,38 +346,6 @@ func (s *shepherd) expireTimers() {
 		} else {
 			s.stop(p, wire.ReasonTimeout)
 		}
-	}
-}
-
-// orphans are the children of this process that it did not fork: those that
-// the kernel gave to the main thread, as the workers fork the programs.
-func orphans() []int {
-	var pids []int
-	for _, field := range bytes.Fields(readAll("/proc/self/task/" + strconv.Itoa(unix.Getpid()) + "/children")) {
-		if pid, err := strconv.Atoi(string(field)); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-func readAll(path string) []byte {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	defer unix.Close(fd)
-	var all []byte
-	buf := make([]byte, 16<<10)
-	for {
-		n, err := unix.Read(fd, buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if n <= 0 {
-			return all
-		}
-		all = append(all, buf[:n]...)
 	}
 }
 

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +18,8 @@ import (
 // clears it.
 //
 // descriptors are those of the request's frame; inheritedUmask is the host's,
-// or -1.
-func (s *script) write(r *wire.SpawnRequest, descriptors []int, inheritedUmask int) {
+// or -1; mark is the program's lineage mark.
+func (s *script) write(r *wire.SpawnRequest, descriptors []int, inheritedUmask int, mark uint64) {
 	s.reset()
 	if r.Flags&(wire.SpawnSession|wire.SpawnTerminal) != 0 {
 		s.add("setsid", nil, unix.SYS_SETSID, 0, 0, 0, 0)
@@ -42,6 +43,8 @@ func (s *script) write(r *wire.SpawnRequest, descriptors []int, inheritedUmask i
 	if r.Flags&wire.SpawnNice != 0 {
 		s.add("setpriority", r.Nice, unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, uintptr(r.Nice), 0)
 	}
+	s.add("setrlimit RLIMIT_LOCKS", nil, unix.SYS_PRLIMIT64, 0, unix.RLIMIT_LOCKS, s.memory(mark, locksLimit()), 0).
+		tolerate(unix.EPERM, unix.EINVAL) // a lower hard limit: it will do without
 	for _, l := range r.Rlimits {
 		limit := s.memory(l.Soft, l.Hard) // struct rlimit64
 		s.add("setrlimit", rlimitName(l.Resource), unix.SYS_PRLIMIT64, 0, uintptr(l.Resource), limit, 0)
@@ -158,6 +161,13 @@ func (s *script) pointers(list []wire.CString) uintptr {
 // address is where a string of a request is. The request lives until the child
 // has executed.
 func address(s wire.CString) uintptr { return uintptr(unsafe.Pointer(&s[0])) }
+
+// locksLimit is the hard RLIMIT_LOCKS, which stays as it is.
+var locksLimit = sync.OnceValue(func() uint64 {
+	var limit unix.Rlimit
+	_ = unix.Getrlimit(unix.RLIMIT_LOCKS, &limit)
+	return limit.Max
+})
 
 func rlimitName(resource int32) string {
 	names := [...]string{"RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS",

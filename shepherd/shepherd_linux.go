@@ -40,6 +40,7 @@ type shepherd struct {
 	greeted  bool
 	hostGone bool
 	host     int // pidfd, -1 when there is none
+	guardian int // pidfd, -1 when there is none
 	status   int // /proc/PID/status of the host, -1 when there is none
 	reader   wire.Reader
 	scratch  []byte // what has just been received
@@ -47,8 +48,16 @@ type shepherd struct {
 	queue    []*request
 	bySocket map[int]*program
 	byPID    map[int]*program // those whose leader has not been reaped
-	draining map[*program]struct{}
 	timers   timers
+
+	// Sweeping, see sweep.
+	marks       uint64                // the first of this shepherd's
+	nextMark    uint64                // of the next program
+	alive       map[uint64]bool       // marks of programs whose trees are not to be swept
+	draining    map[*program]struct{} // have ended or been killed, their trees are being swept
+	terminating []*program            // are to get SIGTERM outside of their groups, too
+	quiet       int                   // passes in a row that have seen nothing at all
+	sweepWanted *sync.Cond
 
 	// Leadership, see lead.
 	token   chan struct{}
@@ -78,14 +87,18 @@ func (r *request) close() {
 
 func newShepherd(control int) (*shepherd, error) {
 	s := &shepherd{
-		control: control, host: -1, status: -1,
+		control: control, host: -1, guardian: -1, status: -1,
 		scratch:  make([]byte, receiveSize),
 		bySocket: make(map[int]*program),
 		byPID:    make(map[int]*program),
 		draining: make(map[*program]struct{}),
+		alive:    make(map[uint64]bool),
+		marks:    newMarks(),
 		token:    make(chan struct{}, 1),
 	}
+	s.nextMark = s.marks
 	s.forked = sync.NewCond(&s.mu)
+	s.sweepWanted = sync.NewCond(&s.mu)
 	var err error
 	if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
@@ -101,13 +114,16 @@ func newShepherd(control int) (*shepherd, error) {
 			return nil, fmt.Errorf("epoll_ctl: %w", err)
 		}
 	}
+	if err := s.watchGuardian(); err != nil {
+		return nil, fmt.Errorf("pidfd_open: %w", err)
+	}
 	return s, nil
 }
 
 // start starts the workers and the watch, each on a thread of its own.
 func (s *shepherd) start() {
 	var ready sync.WaitGroup
-	ready.Add(workers + 1)
+	ready.Add(workers + 2)
 	for i := range s.scripts {
 		s.scripts[i] = new(script)
 		go func() {
@@ -122,6 +138,11 @@ func (s *shepherd) start() {
 		runtime.LockOSThread()
 		ready.Done()
 		s.watch()
+	}()
+	go func() {
+		runtime.LockOSThread()
+		ready.Done()
+		s.sweep()
 	}()
 	ready.Wait()
 	s.token <- struct{}{}
@@ -152,7 +173,6 @@ func (s *shepherd) lead(forker *script) {
 			s.serve(int(event.Fd))
 		}
 		s.expireTimers()
-		s.settle()
 		leading := true
 		if s.mayFork() {
 			request := s.queue[0]
@@ -172,10 +192,6 @@ func (s *shepherd) lead(forker *script) {
 // mayFork keeps one worker from ever getting stuck.
 func (s *shepherd) mayFork() bool { return len(s.queue) > 0 && s.stuck < workers-1 }
 
-// drainInterval is how often we look whether the rest of a program's group is
-// gone, where its processes are not our children and nothing tells us.
-const drainInterval = 5 * time.Millisecond
-
 // timeout is how long the leader may sleep, in milliseconds.
 func (s *shepherd) timeout() int {
 	if s.mayFork() {
@@ -184,9 +200,6 @@ func (s *shepherd) timeout() int {
 	sleep := time.Duration(math.MaxInt64)
 	if len(s.timers) > 0 {
 		sleep = max(0, time.Duration(s.timers[0].deadline-now()))
-	}
-	if len(s.draining) > 0 {
-		sleep = min(sleep, drainInterval)
 	}
 	if sleep == math.MaxInt64 {
 		return -1
@@ -210,7 +223,7 @@ func (s *shepherd) serve(fd int) {
 	case fd == s.wakeup:
 		var count [8]byte
 		_, _ = unix.Read(s.wakeup, count[:])
-	case fd == s.host:
+	case fd == s.host, fd == s.guardian:
 		s.hostDied()
 	default:
 		if p := s.bySocket[fd]; p != nil {
@@ -307,7 +320,10 @@ func (s *shepherd) refuse(r *request, errno unix.Errno, why string) {
 // spawn forks a program and tells the host what became of it. It returns false
 // when another worker leads by then.
 func (s *shepherd) spawn(forker *script, r *request) bool {
-	forker.write(r.spawn, r.descriptors, s.hostUmask())
+	mark := s.nextMark
+	s.nextMark++
+	s.alive[mark] = true
+	forker.write(r.spawn, r.descriptors, s.hostUmask(), mark)
 	term := s.term
 	s.forking = true
 	s.setTimer(stuckAfter)
@@ -326,13 +342,14 @@ func (s *shepherd) spawn(forker *script, r *request) bool {
 	}
 	forker.tid.Store(0)
 	if err != nil {
+		delete(s.alive, mark)
 		var failed *stepError
 		if errors.As(err, &failed) {
 			s.refuse(r, failed.errno, failed.Error())
 		}
 	} else {
 		s.forks++
-		s.started(r, pid)
+		s.started(r, pid, mark)
 	}
 	s.forked.Broadcast()
 	forker.reset()
@@ -406,6 +423,7 @@ func (s *shepherd) hostDied() {
 		return
 	}
 	s.hostGone = true
+	s.quiet = 0
 	for _, r := range s.queue {
 		r.close()
 	}
@@ -414,9 +432,13 @@ func (s *shepherd) hostDied() {
 	if s.host >= 0 {
 		s.forget(s.host)
 	}
+	if s.guardian >= 0 {
+		s.forget(s.guardian)
+	}
 	for _, p := range s.bySocket {
 		s.abandon(p)
 	}
+	s.sweepWanted.Signal()
 }
 
 // forget takes a descriptor out of the epoll set and closes it. Closing alone
@@ -426,12 +448,21 @@ func (s *shepherd) forget(fd int) {
 	_ = unix.Close(fd)
 }
 
-// exitWhenDone ends the shepherd when nobody needs it any more.
+// exitWhenDone ends the shepherd when nobody needs it any more, and no orphan
+// is left that its end would set free.
 func (s *shepherd) exitWhenDone() {
-	if s.hostGone && !s.forking && s.stuck == 0 &&
-		len(s.byPID) == 0 && len(s.draining) == 0 && len(s.bySocket) == 0 && len(s.timers) == 0 {
+	if !s.lastSweep() {
+		return
+	}
+	if s.quiet >= quietPasses || nothingLeft() {
 		os.Exit(0)
 	}
+	s.sweepWanted.Signal()
+}
+
+// isBusy tells whether there are programs, or will be.
+func (s *shepherd) isBusy() bool {
+	return s.forking || s.stuck > 0 || len(s.byPID)+len(s.draining)+len(s.bySocket)+len(s.timers) > 0
 }
 
 // reap sleeps until a child has ended, for ever. Children are the programs,
@@ -442,7 +473,9 @@ func (s *shepherd) reap() {
 		forks := s.forks
 		s.mu.Unlock()
 
-		pid, err := waitAny()
+		var info childInfo
+		err := waitAny(&info)
+		pid := int(info.pid)
 		s.mu.Lock()
 		switch {
 		case err == unix.ECHILD:
@@ -458,7 +491,6 @@ func (s *shepherd) reap() {
 			} else {
 				_, _ = unix.Wait4(pid, nil, unix.WNOHANG|unix.WALL, nil)
 			}
-			s.settle()
 			s.exitWhenDone()
 		}
 		s.mu.Unlock()
@@ -475,18 +507,20 @@ func (s *shepherd) inFlight(pid int) bool {
 	return false
 }
 
+// childInfo is siginfo_t for SIGCHLD, on a 64-bit kernel.
+type childInfo struct {
+	signo, errno, code, _ int32
+	pid                   int32
+	_                     [108]byte
+}
+
 // waitAny waits for the end of any child, and leaves it to be reaped: until
 // then its process id is nobody else's.
-func waitAny() (int, error) {
-	var info struct { // siginfo_t of a 64-bit kernel
-		signo, errno, code, _ int32
-		pid                   int32
-		_                     [108]byte
-	}
-	_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_ALL, 0, uintptr(unsafe.Pointer(&info)),
+func waitAny(info *childInfo) error {
+	_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_ALL, 0, uintptr(unsafe.Pointer(info)),
 		unix.WEXITED|unix.WNOWAIT|unix.WALL, 0, 0)
 	if errno != 0 {
-		return 0, errno
+		return errno
 	}
-	return int(info.pid), nil
+	return nil
 }

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// guard is the guardian: it starts the shepherd, and when that ends, for
+// whatever reason, kills all that is left below and ends, too. It has no state
+// and no socket, only children: as their subreaper it gets them all when the
+// shepherd is gone. The shepherd watches it and does the same when it dies. So
+// no program's tree survives the death of the host and one of the two.
+func guard() {
+	// Not to be taken for the shepherd in the list of processes.
+	name := [16]byte{}
+	copy(name[:], "netrunner-guard")
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "netrunner-shepherd: prctl PR_SET_CHILD_SUBREAPER:", err)
+		os.Exit(1)
+	}
+	dropSignals()
+	shepherd, err := syscall.ForkExec("/proc/self/exe", os.Args[:1], &syscall.ProcAttr{
+		Files: []uintptr{0, 1, 2, controlSocket},
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "netrunner-shepherd: starting the shepherd:", err)
+		os.Exit(1)
+	}
+	_ = unix.Close(controlSocket)
+
+	for {
+		var info childInfo
+		if err := waitAny(&info); err == unix.ECHILD {
+			os.Exit(0)
+		}
+		pid, err := unix.Wait4(int(info.pid), nil, unix.WNOHANG|unix.WALL, nil)
+		if err == nil && pid == shepherd {
+			break
+		}
+	}
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20)
+	everything := &hunt{
+		signal: unix.SIGKILL, ours: func(uint64) bool { return false },
+		belongs: func(uint64) bool { return true },
+	}
+	for {
+		everything.run()
+		for {
+			pid, err := unix.Wait4(-1, nil, unix.WNOHANG|unix.WALL, nil)
+			if err == unix.ECHILD {
+				os.Exit(0)
+			}
+			if pid <= 0 && err != unix.EINTR {
+				break
+			}
+		}
+		if everything.hits == 0 {
+			_ = unix.Nanosleep(&unix.Timespec{Nsec: 200_000}, nil)
+		}
+		everything.hits = 0
+	}
+}
+
+// watchGuardian makes the shepherd end with its guardian, as with the host.
+func (s *shepherd) watchGuardian() error {
+	if os.Getppid() == 1 {
+		return nil // started without one, or already dead
+	}
+	fd, err := unix.PidfdOpen(os.Getppid(), 0)
+	if err != nil {
+		return err
+	}
+	s.guardian = fd
+	return s.watchDescriptor(fd)
+}
