@@ -78,7 +78,6 @@ func TestOptionsNotSupportedYet(t *testing.T) {
 		"cgroup_path":      {Options{CgroupPath: "/x"}, "cgroup_base, cgroup_path, cgroup_set: not supported by this version"},
 		"cgroup_set":       {Options{CgroupSet: []string{"pids.max=1"}}, "cgroup_base, cgroup_path, cgroup_set: not supported by this version"},
 		"NR_PID_NAMESPACE": {Options{Flags: PIDNamespace}, "NR_PID_NAMESPACE: not supported by this version"},
-		"NR_OWN_SHEPHERD":  {Options{Flags: OwnShepherd}, "NR_OWN_SHEPHERD: not supported by this version"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.o.Argv = []string{"true"}

@@ -74,6 +74,8 @@ func TestTerminalIsOne(t *testing.T) {
 	for fd := range 3 {
 		requireSize(t, target(t, p, fd), 7, 8)
 	}
+	requireSize(t, p.Master(), 7, 8)
+	requireOurs(t, p.Master())
 }
 
 // Which of the host's streams are the terminal, when some are something else.

@@ -30,7 +30,7 @@ const stubborn = `trap "" TERM; echo ready; while :; do sleep 1000; done`
 
 func TestSignals(t *testing.T) {
 	h := newHost(t)
-	p := h.run(shell(`trap 'echo usr1' USR1; trap 'echo rt' 40; echo ready; while read line; do :; done; exit 7`))
+	p := h.run(shell(`trap 'echo usr1' USR1; trap 'echo rt' 40; echo ready; while [ "$line" != end ]; do read line; done; exit 7`))
 	p.requireLine("ready")
 	require.Zero(t, p.signal(0))
 	require.Zero(t, p.signal(unix.SIGUSR1))
@@ -40,7 +40,7 @@ func TestSignals(t *testing.T) {
 	p.write("\n")
 	p.requireLine("rt")
 	require.Equal(t, unix.EINVAL, p.refused(65))
-	p.closeStdin()
+	p.write("end\n")
 	p.requireEnd(7, -1, wire.ReasonOwn)
 	require.Equal(t, unix.ESRCH, p.signal(0))
 	require.Equal(t, unix.ESRCH, p.signal(unix.SIGKILL))
@@ -81,6 +81,7 @@ func TestReasons(t *testing.T) {
 		{"for its output, then stopped", stubborn, func(p *process) { p.stop(wire.ReasonOutput); p.stop(wire.ReasonKilled) }, -1, unix.SIGKILL, wire.ReasonOutput},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			h.on(t)
 			p := h.run(with(shell(c.script), func(o *core.Options) { o.KillTimeout = long }))
 			p.requireLine("ready")
 			c.act(p)
@@ -93,6 +94,7 @@ func TestReasons(t *testing.T) {
 func TestStop(t *testing.T) {
 	h := newHost(t)
 	t.Run("grace for who uses it", func(t *testing.T) {
+		h.on(t)
 		p := h.run(with(shell(`trap 'echo term; read x; echo bye; exit 3' TERM; echo ready; while :; do read y; done`), func(o *core.Options) { o.KillTimeout = long }))
 		p.requireLine("ready")
 		p.stop(wire.ReasonKilled)
@@ -105,12 +107,14 @@ func TestStop(t *testing.T) {
 		require.Empty(t, p.text())
 	})
 	t.Run("the end of the grace", func(t *testing.T) {
+		h.on(t)
 		p := h.run(with(shell(stubborn), func(o *core.Options) { o.KillTimeout = 20 * time.Millisecond }))
 		p.requireLine("ready")
 		p.stop(wire.ReasonKilled)
 		p.requireEnd(-1, int(unix.SIGKILL), wire.ReasonKilled)
 	})
 	t.Run("no grace at all", func(t *testing.T) {
+		h.on(t)
 		p := h.run(with(shell(`trap 'echo term' TERM; echo ready; while :; do read x; done`), func(o *core.Options) { o.KillTimeout = core.KillNow }))
 		p.requireLine("ready")
 		p.stop(wire.ReasonKilled)
@@ -118,6 +122,7 @@ func TestStop(t *testing.T) {
 		require.Empty(t, p.text(), "it has seen no SIGTERM")
 	})
 	t.Run("one that has been suspended", func(t *testing.T) {
+		h.on(t)
 		p := h.run(with(command("cat"), func(o *core.Options) { o.KillTimeout = long }))
 		require.Zero(t, p.signal(unix.SIGSTOP))
 		await(t, "it to be suspended", func() bool { return state(p.pid()) == 'T' })
@@ -125,12 +130,14 @@ func TestStop(t *testing.T) {
 		p.requireEnd(-1, int(unix.SIGTERM), wire.ReasonKilled)
 	})
 	t.Run("after the end", func(t *testing.T) {
+		h.on(t)
 		p := h.run(command("true"))
 		p.requireEnd(0, -1, wire.ReasonOwn)
 		p.stop(wire.ReasonKilled)
 		p.requireEnd(0, -1, wire.ReasonOwn)
 	})
 	t.Run("all of the group", func(t *testing.T) {
+		h.on(t)
 		p := h.run(with(shell(`sleep 1000 & echo $!; (trap "" TERM; exec sleep 1000) & echo $!; echo ready; wait`), func(o *core.Options) { o.KillTimeout = long }))
 		job, stubborn := watch(t, p.number()), watch(t, p.number())
 		p.requireLine("ready")
@@ -305,6 +312,7 @@ func testGroupDiesFirst(t *testing.T, h *host) {
 		"stop":        func(p *process) { p.stop(wire.ReasonKilled) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			h.on(t)
 			p := h.run(with(shell(`
 				for i in 1 2 3 4 5; do
 					sleep 1000 & echo $!
@@ -374,7 +382,7 @@ func TestOrphansAreReaped(t *testing.T) {
 	}
 	p.requireEnd(0, -1, wire.ReasonOwn)
 	awaitGone(t, orphans...)
-	require.Empty(t, children(t, h.shepherds[0].Process.Pid))
+	require.Empty(t, children(t, h.shepherdPID()))
 }
 
 // NR_LINGER: what a program leaves in its group lives until the release.
@@ -390,6 +398,7 @@ func TestLinger(t *testing.T) {
 	const job = `sleep 1000 & echo $!; exit 0`
 
 	t.Run("stopped by release", func(t *testing.T) {
+		h.on(t)
 		p, rest := linger(job, long)
 		require.Equal(t, unix.ESRCH, p.signal(unix.SIGKILL), "the program has ended")
 		requireAlive(t, rest)
@@ -397,6 +406,7 @@ func TestLinger(t *testing.T) {
 		awaitGone(t, rest)
 	})
 	t.Run("killed after the grace", func(t *testing.T) {
+		h.on(t)
 		p := h.run(with(shell(`(trap "" TERM; echo $(exec sh -c 'echo $PPID'); while :; do sleep 1000; done) & read x`), func(o *core.Options) {
 			o.Flags, o.KillTimeout = core.Linger, 20*time.Millisecond
 		}))
@@ -408,16 +418,19 @@ func TestLinger(t *testing.T) {
 		awaitGone(t, rest)
 	})
 	t.Run("killed at once", func(t *testing.T) {
+		h.on(t)
 		p, rest := linger(job, core.KillNow)
 		p.release()
 		awaitGone(t, rest)
 	})
 	t.Run("nothing lingers", func(t *testing.T) {
+		h.on(t)
 		p := h.run(with(command("true"), func(o *core.Options) { o.Flags, o.KillTimeout = core.Linger, long }))
 		p.requireEnd(0, -1, wire.ReasonOwn)
 		p.release()
 	})
 	t.Run("what lingered has ended", func(t *testing.T) {
+		h.on(t)
 		p := h.run(with(shell(`read x <&3 & echo $!; exit 0`), func(o *core.Options) {
 			o.Flags, o.KillTimeout = core.Linger, long
 			r, w, err := os.Pipe()
@@ -434,12 +447,14 @@ func TestLinger(t *testing.T) {
 		p.release()
 	})
 	t.Run("released before the end", func(t *testing.T) {
+		h.on(t)
 		p := h.run(with(shell(`sleep 1000 & echo $!; wait`), func(o *core.Options) { o.Flags, o.KillTimeout = core.Linger, long }))
 		leader, rest := watch(t, p.pid()), watch(t, p.number())
 		p.release()
 		awaitGone(t, leader, rest)
 	})
 	t.Run("stopped before the end", func(t *testing.T) {
+		h.on(t)
 		// The host asked for the end of all: nothing lingers then.
 		p := h.run(with(shell(`(trap "" TERM; exec sleep 1000) & echo $!; echo ready; wait`), func(o *core.Options) {
 			o.Flags, o.KillTimeout = core.Linger, 50*time.Millisecond
@@ -452,6 +467,7 @@ func TestLinger(t *testing.T) {
 		require.True(t, rest.gone())
 	})
 	t.Run("the host ends", func(t *testing.T) {
+		h.on(t)
 		_, rest := linger(job, long)
 		h.closeControls()
 		awaitGone(t, rest)
@@ -476,14 +492,14 @@ func TestReleaseGivesGrace(t *testing.T) {
 			// The streams are the caller's: keep them.
 			if last == nil {
 				k := h.shepherds[0]
-				require.NoError(t, k.Process.Signal(unix.SIGSTOP))
-				await(t, "the shepherd to be suspended", func() bool { return state(k.Process.Pid) == 'T' })
+				require.NoError(t, unix.Kill(h.pid(k), unix.SIGSTOP))
+				await(t, "the shepherd to be suspended", func() bool { return state(h.pid(k)) == 'T' })
 				if name == "a spawn is on its way" {
 					h.spawn(command("true"))
 				}
 				p.Release()
 				h.closeControls()
-				require.NoError(t, k.Process.Signal(unix.SIGCONT))
+				require.NoError(t, unix.Kill(h.pid(k), unix.SIGCONT))
 			} else {
 				p.Release()
 				last(t, h)

@@ -45,6 +45,7 @@ type host struct {
 	role string // of its shepherds
 
 	unprivileged bool // whatever this process is
+	unguarded    bool // its shepherds have no guardian
 
 	mu        sync.Mutex
 	shepherds []*keeper
@@ -52,13 +53,45 @@ type host struct {
 	processes []*process
 }
 
-// keeper is a shepherd's process.
+// keeper is a guardian's process, with a shepherd below it; or a shepherd's.
 type keeper struct {
 	*exec.Cmd
-	control int // the host's end
-	stderr  *os.File
-	killed  bool // by the test
-	waited  bool
+	control  int // the host's end
+	stderr   *os.File
+	shepherd int  // its process id, once it is known
+	killed   bool // it, or its guardian, by the test
+	waited   bool
+}
+
+// pid is the shepherd's process id.
+func (h *host) pid(k *keeper) int {
+	h.t.Helper()
+	if k.shepherd == 0 && h.unguarded {
+		k.shepherd = k.Process.Pid
+	}
+	await(h.t, "the guardian to start a shepherd", func() bool {
+		if k.shepherd == 0 {
+			for _, pid := range children(h.t, k.Process.Pid) {
+				k.shepherd = pid
+			}
+		}
+		return k.shepherd != 0
+	})
+	return k.shepherd
+}
+
+// shepherdPID is that of the first shepherd.
+func (h *host) shepherdPID() int {
+	h.t.Helper()
+	return h.pid(h.shepherds[0])
+}
+
+// on makes the checks of a host fail a subtest.
+func (h *host) on(t *testing.T) {
+	t.Helper()
+	saved := h.t
+	h.t = t
+	t.Cleanup(func() { h.t = saved })
 }
 
 // newHost returns a host, and arranges for the checks at the end: the
@@ -137,8 +170,12 @@ func (h *host) requireNoChildren() {
 	killed := slices.ContainsFunc(h.shepherds, func(k *keeper) bool { return k.killed })
 	var left []string
 	for _, pid := range children(h.t, unix.Getpid()) {
-		// Programs whose shepherd was killed are dead, and ours to reap.
-		if killed && state(pid) == 'Z' {
+		// Whoever's parent the test has killed ends by himself, and is ours to
+		// reap.
+		if killed {
+			if m := watch(h.t, pid); !m.dead() {
+				awaitDead(h.t, m)
+			}
 			_, err := unix.Wait4(pid, nil, 0, nil)
 			require.NoError(h.t, err)
 			continue
@@ -160,7 +197,10 @@ func (h *host) startShepherd() *keeper {
 	defer theirs.Close()
 	// By this name the file can be executed also from a directory of root's.
 	k := &keeper{Cmd: exec.Command("/proc/self/exe"), control: pair[0], stderr: newFile(h.t)}
-	k.Args = []string{h.role}
+	k.Args = []string{h.role, "--guardian"}
+	if h.unguarded {
+		k.Args = k.Args[:1]
+	}
 	k.Env = environment
 	k.ExtraFiles = []*os.File{theirs}
 	k.Stderr = k.stderr
@@ -171,13 +211,6 @@ func (h *host) startShepherd() *keeper {
 	h.open[k.control] = true
 	h.shepherds = append(h.shepherds, k)
 	return k
-}
-
-// adopt starts a shepherd and introduces it to the Runner.
-func (h *host) adopt() {
-	h.t.Helper()
-	k := h.startShepherd()
-	require.NoError(h.t, h.Adopt(shepherdPath, k.control, -1))
 }
 
 // shepherdPath only names the shepherd here.
@@ -230,7 +263,7 @@ func (p *process) launch() {
 		case core.NeedNothing:
 			return
 		case core.NeedShepherd:
-			p.host.adopt()
+			require.NoError(p.t, p.Adopt(p.host.startShepherd().control, -1))
 		case core.NeedRoom:
 			require.True(p.t, pollFor(need.Socket, unix.POLLOUT, hang), "the shepherd does not read")
 		}
@@ -358,7 +391,9 @@ func (p *process) closeEnds() {
 			_ = unix.Close(s.FD)
 		}
 	}
-	p.Abandon()
+	if p.Master() >= 0 {
+		_ = unix.Close(p.Master())
+	}
 }
 
 // write writes all of text to the program's stdin.

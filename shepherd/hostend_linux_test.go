@@ -63,12 +63,12 @@ func (helperTester) Errorf(format string, args ...any) {
 }
 
 func init() {
-	// host runs programs and tells the process ids: of its shepherd, of a fork
-	// of its own that holds copies of its descriptors, if told to, and of
-	// everything below its shepherd. Then it does as it is told on stdin.
+	// host runs programs and tells the process ids: of the guardian, of a fork
+	// of its own that holds copies of its descriptors, if told to, of the
+	// shepherd, and of everything below. Then it does as it is told on stdin.
 	roles["host"] = func() {
 		h := hostOf(helperTester{}, "shepherd")
-		pids := []int{}
+		pids := []int{0}
 		var copies []*os.File
 		for range 3 {
 			p := h.run(with(shell(`sleep 1000 & echo $!; `+stubborn), func(o *core.Options) { o.KillTimeout = long }))
@@ -77,6 +77,7 @@ func init() {
 			copies = append(copies, os.NewFile(uintptr(p.Socket()), "process"))
 		}
 		k := h.shepherds[0]
+		pids[0] = h.shepherdPID()
 		copies = append(copies, os.NewFile(uintptr(k.control), "control"))
 		fork := 0
 		if os.Args[1] == "with copies" {
@@ -131,12 +132,12 @@ func TestHostEnds(t *testing.T) {
 						all[len(all)-1] = watch(t, pid)
 					}
 				}
-				shepherd, fork, programs := all[0], all[1], all[2:]
-				requireAlive(t, append([]mortal{shepherd}, programs...)...)
+				guardian, fork, below := all[0], all[1], all[2:]
+				requireAlive(t, append([]mortal{guardian}, below...)...)
 
 				end(t, host, in)
-				awaitGone(t, programs...)
-				awaitDead(t, shepherd)
+				awaitGone(t, below...)
+				awaitDead(t, guardian)
 				if copies == "with copies" {
 					requireAlive(t, fork)
 					require.NoError(t, unix.Kill(fork.pid, unix.SIGKILL))
@@ -148,15 +149,15 @@ func TestHostEnds(t *testing.T) {
 				_ = host.Wait()
 
 				// Both are ours now, as their parent has died.
-				for _, m := range []mortal{shepherd, fork} {
+				for _, m := range []mortal{guardian, fork} {
 					if m.pid == 0 {
 						continue
 					}
 					var status unix.WaitStatus
 					_, err := unix.Wait4(m.pid, &status, 0, nil)
 					require.NoError(t, err)
-					if m == shepherd {
-						require.Equal(t, 0, status.ExitStatus(), "the shepherd's own end")
+					if m == guardian {
+						require.Equal(t, 0, status.ExitStatus(), "it has ended by itself")
 					}
 				}
 				require.Empty(t, children(t, unix.Getpid()))
@@ -170,17 +171,28 @@ func TestHostEnds(t *testing.T) {
 	}
 }
 
-// When the shepherd is killed its programs die with it, the host is told that
-// it knows nothing, and the next program gets a new shepherd.
+// When the shepherd or its guardian is killed all programs die with it, with
+// all that is below them. The host is told that it knows nothing, and the next
+// program gets a new shepherd.
 func TestShepherdIsKilled(t *testing.T) {
+	for name, victim := range map[string]func(h *host) int{
+		"shepherd": func(h *host) int { return h.shepherdPID() },
+		"guardian": func(h *host) int { return h.shepherds[0].Process.Pid },
+	} {
+		t.Run(name, func(t *testing.T) { testShepherdIsKilled(t, victim) })
+	}
+}
+
+func testShepherdIsKilled(t *testing.T, victim func(h *host) int) {
 	h := newHost(t)
-	p := h.run(with(shell(stubborn), func(o *core.Options) { o.KillTimeout = long }))
-	leader := watch(t, p.pid())
+	p := h.run(with(shell(`sleep 1000 & echo $!; setsid sleep 1000 & echo $!; `+stubborn), func(o *core.Options) { o.KillTimeout = long }))
+	tree := []mortal{watch(t, p.pid()), watch(t, p.number()), watch(t, p.number())}
 	p.requireLine("ready")
 	k := h.shepherds[0]
 	k.killed = true
-	require.NoError(t, k.Process.Kill())
-	awaitDead(t, leader)
+	h.shepherdPID()
+	require.NoError(t, unix.Kill(victim(h), unix.SIGKILL))
+	awaitDead(t, tree...)
 	for p.Poll().Phase == core.Running {
 		require.True(t, pollFor(p.Socket(), unix.POLLIN, hang))
 	}
@@ -189,13 +201,7 @@ func TestShepherdIsKilled(t *testing.T) {
 
 	h.run(shell("exit 3")).requireEnd(3, -1, wire.ReasonOwn)
 	require.Len(t, h.shepherds, 2)
-	_ = p.text()
-	for _, pid := range children(t, unix.Getpid()) { // what the kill of one process does not reach
-		if group, err := unix.Getpgid(pid); err == nil && group == leader.pid {
-			_ = unix.Kill(pid, unix.SIGKILL)
-			_, _ = unix.Wait4(pid, nil, 0, nil)
-		}
-	}
+	require.Empty(t, p.text())
 }
 
 // A host that changes what its programs inherit gets a new shepherd for the

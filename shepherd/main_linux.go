@@ -20,6 +20,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
@@ -68,7 +69,9 @@ func prepare() error {
 	if err != nil || kind != unix.SOCK_STREAM {
 		return fmt.Errorf("descriptor %d is not a control socket", controlSocket)
 	}
+	// Nothing of what we were started with is for programs.
 	unix.CloseOnExec(controlSocket)
+	_ = unix.CloseRange(controlSocket+1, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	if err := unix.Chdir("/"); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func testMany(t *testing.T, h *host) {
 		p.release()
 	}
 	require.Len(t, h.shepherds, 1)
-	require.Empty(t, children(t, h.shepherds[0].Process.Pid))
+	require.Empty(t, children(t, h.shepherdPID()))
 }
 
 // Hundreds that are killed at once, while others end by themselves.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"container/heap"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -152,6 +153,9 @@ func (s *shepherd) stop(p *program, reason wire.Reason) {
 	s.arm(p, p.killTimeout)
 	s.terminating = append(s.terminating, p)
 	s.sweepWanted.Signal()
+	if p.ended {
+		s.wane(p)
+	}
 }
 
 func (s *shepherd) kill(p *program) {
@@ -159,6 +163,7 @@ func (s *shepherd) kill(p *program) {
 	p.stopping = true
 	s.signal(p, unix.SIGKILL)
 	if p.ended && p.linger {
+		delete(s.waning, p)
 		s.drain(p)
 	}
 }
@@ -202,11 +207,10 @@ func (s *shepherd) ended(p *program) {
 		s.drain(p)
 	case p.stopping && p.index < 0: // killed
 		s.drain(p)
+	case p.stopping:
+		s.wane(p)
 	default:
-		// What lingers is stopped by its own timer, if at all.
-		if !p.stopping {
-			s.disarm(p)
-		}
+		s.disarm(p)
 		s.tellExit(p)
 	}
 }
@@ -261,6 +265,22 @@ func (s *shepherd) drain(p *program) {
 	s.sweepWanted.Signal()
 }
 
+// wane lets what has lingered take its grace.
+func (s *shepherd) wane(p *program) {
+	s.waning[p] = struct{}{}
+	s.finishWaned()
+}
+
+// finishWaned finishes the programs of which nothing lingers any more.
+func (s *shepherd) finishWaned() {
+	for p := range s.waning {
+		if !s.treeLives(p) {
+			delete(s.waning, p)
+			s.finish(p)
+		}
+	}
+}
+
 // settle finishes the programs whose trees are gone.
 func (s *shepherd) settle() {
 	for p := range s.draining {
@@ -292,12 +312,15 @@ func (s *shepherd) tellExit(p *program) {
 // groupLives tells whether an orphan of a program that has been reaped is left
 // in its group.
 func (s *shepherd) groupLives(p *program) bool {
-	for _, pid := range orphans() {
-		if group, err := unix.Getpgid(pid); err == nil && group == p.pid && markOf(pid) == p.mark {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(orphans(), func(pid int) bool {
+		group, err := unix.Getpgid(pid)
+		return err == nil && group == p.pid && markOf(pid) == p.mark
+	})
+}
+
+// treeLives tells whether any orphan of a program is left.
+func (s *shepherd) treeLives(p *program) bool {
+	return slices.ContainsFunc(orphans(), func(pid int) bool { return markOf(pid) == p.mark })
 }
 
 // timers is a heap of programs by deadline.

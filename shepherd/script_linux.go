@@ -162,12 +162,12 @@ func (s *script) fork(trap, a0, a1, a2 uintptr, rows []row) int {
 	return int(pid)
 }
 
-// failure finds out what to say: of a search through PATH not the last
-// failure but, as execvp(3) does, a file that was there and not permitted.
+// failure finds out what to say: of a search through PATH that found nothing
+// not the last failure but, as execvp(3) does, a file that was not permitted.
 func (s *script) failure() error {
 	index := int((uintptr(unsafe.Pointer(s.failed)) - uintptr(unsafe.Pointer(&s.rows[0]))) / unsafe.Sizeof(row{}))
 	errno := unix.Errno(-s.failed.result)
-	if s.failed.trap == unix.SYS_EXECVE {
+	if s.failed.trap == unix.SYS_EXECVE && lookFurther(errno) {
 		for _, r := range s.rows[:index] {
 			if r.trap == unix.SYS_EXECVE && r.result == -int64(unix.EACCES) {
 				errno = unix.EACCES

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -71,34 +72,40 @@ func (s *script) write(r *wire.SpawnRequest, descriptors []int, inheritedUmask i
 // it gets no other. It returns where directory, which may be -1, is to be found
 // afterwards.
 func (s *script) connect(files []wire.File, descriptors []int, directory int) int {
-	highest := 2
+	targets := make(map[int]bool, len(files))
+	taken := make(map[int]bool, len(files)+len(descriptors))
 	for _, f := range files {
-		highest = max(highest, int(f.Target))
+		targets[int(f.Target)] = true
+		taken[int(f.Target)] = true
 	}
-	free := highest + 1
 	for _, fd := range descriptors {
-		free = max(free, fd+1)
+		taken[fd] = true
 	}
-	// A source that has the number of some target moves away first.
+	// A source that has the number of some target moves away first: to one that
+	// may be another descriptor of ours, of which the child has only a copy.
+	free := 3
 	moved := make(map[int]int)
-	clear := func(source int) int {
-		if source < 0 || source > highest {
+	move := func(source int) int {
+		if !targets[source] {
 			return source
 		}
 		if to, done := moved[source]; done {
 			return to
 		}
-		s.add("dup3 to make room for descriptor", highest, unix.SYS_DUP3, uintptr(source), uintptr(free), unix.O_CLOEXEC, 0)
+		for taken[free] {
+			free++
+		}
+		taken[free] = true
+		s.add("dup3 to make room for descriptor", source, unix.SYS_DUP3, uintptr(source), uintptr(free), unix.O_CLOEXEC, 0)
 		moved[source] = free
-		free++
-		return moved[source]
+		return free
 	}
-	directory = clear(directory)
+	directory = move(directory)
 	for _, f := range files {
-		clear(descriptors[f.Source])
+		move(descriptors[f.Source])
 	}
 	for _, f := range files {
-		s.add("dup3 to descriptor", f.Target, unix.SYS_DUP3, uintptr(clear(descriptors[f.Source])), uintptr(f.Target), 0, 0)
+		s.add("dup3 to descriptor", f.Target, unix.SYS_DUP3, uintptr(move(descriptors[f.Source])), uintptr(f.Target), 0, 0)
 	}
 	return directory
 }
@@ -127,8 +134,12 @@ func (s *script) becomeUser(r *wire.SpawnRequest) {
 	}
 }
 
-// execute tries the files to execute. The errors after which execvp(3) looks
-// further are tolerated for all but the last of them.
+// searchErrors are those after which execvp(3) looks further.
+var searchErrors = []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ENODEV}
+
+func lookFurther(errno unix.Errno) bool { return slices.Contains(searchErrors, errno) }
+
+// execute tries the files to execute, further ones after searchErrors.
 func (s *script) execute(r *wire.SpawnRequest) {
 	argv, envp := s.pointers(r.Argv), s.pointers(r.Env)
 	var subject any = r.Paths[0]
@@ -138,7 +149,7 @@ func (s *script) execute(r *wire.SpawnRequest) {
 	for i, path := range r.Paths {
 		try := s.add("execve", subject, unix.SYS_EXECVE, address(path), argv, envp, 0)
 		if i < len(r.Paths)-1 {
-			try.tolerate(unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ENODEV)
+			try.tolerate(searchErrors...)
 		}
 	}
 }

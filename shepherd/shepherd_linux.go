@@ -55,6 +55,7 @@ type shepherd struct {
 	nextMark    uint64                // of the next program
 	alive       map[uint64]bool       // marks of programs whose trees are not to be swept
 	draining    map[*program]struct{} // have ended or been killed, their trees are being swept
+	waning      map[*program]struct{} // have lingered and got SIGTERM
 	terminating []*program            // are to get SIGTERM outside of their groups, too
 	quiet       int                   // passes in a row that have seen nothing at all
 	sweepWanted *sync.Cond
@@ -92,6 +93,7 @@ func newShepherd(control int) (*shepherd, error) {
 		bySocket: make(map[int]*program),
 		byPID:    make(map[int]*program),
 		draining: make(map[*program]struct{}),
+		waning:   make(map[*program]struct{}),
 		alive:    make(map[uint64]bool),
 		marks:    newMarks(),
 		token:    make(chan struct{}, 1),
@@ -490,6 +492,7 @@ func (s *shepherd) reap() {
 				s.ended(p)
 			} else {
 				_, _ = unix.Wait4(pid, nil, unix.WNOHANG|unix.WALL, nil)
+				s.finishWaned()
 			}
 			s.exitWhenDone()
 		}

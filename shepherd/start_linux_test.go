@@ -20,24 +20,24 @@ import (
 
 // The main job must be the same whichever way programs are forked.
 func TestMainJob(t *testing.T) {
-	for role := range roles {
-		if !strings.HasPrefix(role, "shepherd") {
-			continue
-		}
-		for name, test := range map[string]func(t *testing.T, h *host){
-			"exit codes":           testExitCodes,
-			"ends by signals":      testEndBySignal,
-			"failures":             testExecFailures,
-			"lookup":               testLookup,
-			"descriptors":          testDescriptors,
-			"random descriptors":   testRandomDescriptors,
-			"signal dispositions":  testSignalDispositions,
-			"settings":             testSettings,
-			"the rest of a group":  testGroupDiesFirst,
-			"signals exactly once": testSignalsExactlyOnce,
-			"many":                 testMany,
+	for _, role := range []string{"shepherd", "shepherd without clone3", "shepherd refused clone3"} {
+		for _, c := range []struct {
+			name string
+			test func(t *testing.T, h *host)
+		}{
+			{"exit codes", testExitCodes},
+			{"ends by signals", testEndBySignal},
+			{"failures", testExecFailures},
+			{"lookup", testLookup},
+			{"descriptors", testDescriptors},
+			{"random descriptors", testRandomDescriptors},
+			{"signal dispositions", testSignalDispositions},
+			{"settings", testSettings},
+			{"the rest of a group", testGroupDiesFirst},
+			{"signals exactly once", testSignalsExactlyOnce},
+			{"many", testMany},
 		} {
-			t.Run(role+"/"+name, func(t *testing.T) { test(t, newHostWith(t, role)) })
+			t.Run(role+"/"+c.name, func(t *testing.T) { c.test(t, newHostWith(t, role)) })
 		}
 	}
 }
@@ -112,10 +112,13 @@ func testExecFailures(t *testing.T, h *host) {
 		{"a file as directory", with(command("true"), func(o *core.Options) { o.Cwd = plain }), unix.ENOTDIR, "chdir " + plain + ": not a directory"},
 		{"descriptor above all limits", with(command("true"), func(o *core.Options) { o.Descriptors = []core.Descriptor{{FD: 0, Target: 1 << 30}} }), unix.EBADF, "dup3 to descriptor 1073741824: bad file descriptor"},
 	} {
-		t.Run(c.name, func(*testing.T) { h.spawn(c.o).requireFailure(c.errno, c.why) })
+		t.Run(c.name, func(t *testing.T) {
+			h.on(t)
+			h.spawn(c.o).requireFailure(c.errno, c.why)
+		})
 	}
 	require.Len(t, h.shepherds, 1)
-	await(t, "the failed ones to be reaped", func() bool { return len(children(t, h.shepherds[0].Process.Pid)) == 0 })
+	await(t, "the failed ones to be reaped", func() bool { return len(children(t, h.shepherdPID())) == 0 })
 	h.run(command("true")).requireEnd(0, -1, wire.ReasonOwn)
 }
 
@@ -148,6 +151,7 @@ func TestNoPrivilege(t *testing.T) {
 					t.Skip("/root is open to all")
 				}
 			}
+			h.on(t)
 			h.spawn(with(command("/bin/true"), c.change)).requireFailure(c.errno, c.why)
 		})
 	}
@@ -300,7 +304,7 @@ func TestUnreadProcess(t *testing.T) {
 	probe := h.run(command("true")) // is behind them in the queue
 	probe.requireEnd(0, -1, wire.ReasonOwn)
 	await(t, "the shepherd to have no program left", func() bool {
-		return len(children(t, h.shepherds[0].Process.Pid)) == 0
+		return len(children(t, h.shepherdPID())) == 0
 	})
 	for code, p := range all {
 		await(t, "news", func() bool { return pollFor(p.Socket(), unix.POLLIN, 0) })

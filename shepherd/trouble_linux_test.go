@@ -41,7 +41,7 @@ func greetedHost(t *testing.T) *rawHost {
 
 func (h *rawHost) greet(revision uint32, version string) {
 	h.t.Helper()
-	h.send(h.control, (&wire.Hello{Revision: revision, Version: version, PID: int32(unix.Getpid())}).Encode(0))
+	h.send(h.control, (&wire.Hello{Role: wire.RoleHost, Revision: revision, Version: version, PID: int32(unix.Getpid())}).Encode(0))
 }
 
 func (h *rawHost) send(fd int, b []byte, descriptors ...int) {
@@ -177,7 +177,7 @@ func TestHostOfAnotherVersion(t *testing.T) {
 			require.Equal(t, wire.TypeHello, f.Type)
 			hello, err := wire.ParseHello(f.payload)
 			require.NoError(t, err)
-			require.Equal(t, &wire.Hello{Revision: wire.Revision, Version: version, PID: int32(h.Process.Pid)}, hello)
+			require.Equal(t, &wire.Hello{Role: wire.RoleShepherd, Revision: wire.Revision, Version: version, PID: int32(h.shepherdPID())}, hello)
 			require.Zero(t, h.next(h.control).Type)
 			require.Zero(t, h.next(p.socket).Type, "nothing is run")
 			h.awaitEnd(h.keeper)
@@ -205,7 +205,7 @@ func TestNonsenseOnControlSocket(t *testing.T) {
 	garbage := []byte("GET / HTTP/1.1\r\n\r\n")
 	for name, frame := range map[string][]byte{
 		"garbage":            garbage,
-		"another greeting":   (&wire.Hello{Revision: wire.Revision, Version: version}).Encode(0),
+		"another greeting":   (&wire.Hello{Role: wire.RoleHost, Revision: wire.Revision, Version: version}).Encode(0),
 		"a process's frame":  (&wire.Signal{Number: 15}).Encode(),
 		"a shepherd's frame": (&wire.Started{PID: 1}).Encode(),
 		"half a frame":       catSpawn().Encode(2)[:20],
@@ -247,7 +247,7 @@ func TestNonsenseOnControlSocket(t *testing.T) {
 func TestNonsenseSpawn(t *testing.T) {
 	h := greetedHost(t)
 	sibling := h.runRaw()
-	before := files(t, h.Process.Pid)
+	before := files(t, h.shepherdPID())
 	payload := catSpawn().Encode(2)[wire.HeaderSize:]
 	for _, c := range []struct {
 		name string
@@ -286,7 +286,7 @@ func TestNonsenseSpawn(t *testing.T) {
 		p := h.ask(s.Encode(2), 2)
 		require.Equal(t, wire.TypeFailed, h.next(p.socket).Type)
 	}
-	require.Equal(t, before, files(t, h.Process.Pid), "the shepherd holds what it held before")
+	require.Equal(t, before, files(t, h.shepherdPID()), "the shepherd holds what it held before")
 	sibling.alive()
 }
 
@@ -294,7 +294,7 @@ func TestNonsenseSpawn(t *testing.T) {
 func TestWrongNumberOfDescriptors(t *testing.T) {
 	h := greetedHost(t)
 	sibling := h.runRaw()
-	before := files(t, h.Process.Pid)
+	before := files(t, h.shepherdPID())
 	for came := 1; came < 6; came++ {
 		for said := 1; said < 6; said++ {
 			p := h.ask(catSpawn().Encode(said), came)
@@ -316,7 +316,7 @@ func TestWrongNumberOfDescriptors(t *testing.T) {
 	require.Equal(t, wire.TypeFailed, h.next(h.control).Type)
 	sibling.alive()
 	await(t, "the shepherd to hold what it held before", func() bool {
-		return len(files(t, h.Process.Pid)) == len(before)
+		return len(files(t, h.shepherdPID())) == len(before)
 	})
 }
 
@@ -324,7 +324,7 @@ func TestWrongNumberOfDescriptors(t *testing.T) {
 func TestProcessSocketThatIsNone(t *testing.T) {
 	h := greetedHost(t)
 	sibling := h.runRaw()
-	before := files(t, h.Process.Pid)
+	before := files(t, h.shepherdPID())
 	for _, path := range []string{"/dev/null", "/proc/self/status", "/"} {
 		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		require.NoError(t, err)
@@ -332,8 +332,8 @@ func TestProcessSocketThatIsNone(t *testing.T) {
 		require.NoError(t, unix.Close(fd))
 	}
 	sibling.alive()
-	await(t, "the programs to be gone", func() bool { return len(children(t, h.Process.Pid)) == 1 })
-	require.Equal(t, len(before), len(files(t, h.Process.Pid)))
+	await(t, "the programs to be gone", func() bool { return len(children(t, h.shepherdPID())) == 1 })
+	require.Equal(t, len(before), len(files(t, h.shepherdPID())))
 	sibling.alive()
 }
 
@@ -342,14 +342,14 @@ func TestProcessSocketThatIsNone(t *testing.T) {
 func TestNonsenseOnProcessSocket(t *testing.T) {
 	h := greetedHost(t)
 	sibling := h.runRaw()
-	before := files(t, h.Process.Pid)
+	before := files(t, h.shepherdPID())
 	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	require.NoError(t, err)
 	defer unix.Close(null)
 	for name, frame := range map[string][]byte{
 		"garbage":            []byte("garbage garbage garbage"),
 		"a shepherd's frame": (&wire.Exited{}).Encode(),
-		"a greeting":         (&wire.Hello{Revision: wire.Revision, Version: version}).Encode(0),
+		"a greeting":         (&wire.Hello{Role: wire.RoleHost, Revision: wire.Revision, Version: version}).Encode(0),
 		"a spawn":            catSpawn().Encode(0),
 		"a short signal":     wire.Frame(wire.TypeSignal, 0, func(b []byte) []byte { return append(b, 1, 2, 3) }),
 		"a stop by timeout":  (&wire.Stop{Reason: wire.ReasonTimeout}).Encode(),
@@ -361,7 +361,7 @@ func TestNonsenseOnProcessSocket(t *testing.T) {
 		awaitGone(t, program)
 		sibling.alive()
 	}
-	require.Equal(t, before, files(t, h.Process.Pid))
+	require.Equal(t, before, files(t, h.shepherdPID()))
 
 	// Signals that do not exist are answered.
 	for _, number := range []int32{-1, 65, 1 << 30, -1 << 31} {
@@ -373,7 +373,7 @@ func TestNonsenseOnProcessSocket(t *testing.T) {
 	// Descriptors that a frame has no use for are closed.
 	h.send(sibling.socket, (&wire.Signal{Sequence: 5}).Encode(), null, null)
 	require.Equal(t, wire.TypeAnswer, h.next(sibling.socket).Type)
-	require.Equal(t, before, files(t, h.Process.Pid))
+	require.Equal(t, before, files(t, h.shepherdPID()))
 	// Frames in pieces, byte by byte.
 	for _, b := range (&wire.Signal{Sequence: 6}).Encode() {
 		h.send(sibling.socket, []byte{b})
@@ -402,7 +402,7 @@ func TestAnswersThatNobodyReads(t *testing.T) {
 func TestShepherdOutOfDescriptors(t *testing.T) {
 	h := newHost(t)
 	sibling := h.runCat(func(*core.Options) {})
-	pid := h.shepherds[0].Process.Pid
+	pid := h.shepherdPID()
 	var saved unix.Rlimit
 	require.NoError(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &saved))
 	before := files(t, pid)
@@ -441,6 +441,7 @@ func TestShepherdSurvivesSignals(t *testing.T) {
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPIPE, unix.SIGCHLD, unix.SIGURG, unix.SIGWINCH} {
 		for range 3 {
 			require.NoError(t, h.shepherds[0].Process.Signal(sig))
+			require.NoError(t, unix.Kill(h.shepherdPID(), sig))
 		}
 		q := h.run(shell("exit 3")) // while they arrive
 		q.requireEnd(3, -1, wire.ReasonOwn)

@@ -535,6 +535,17 @@ TEST(write_to_a_program_that_closed_stdin_is_epipe)
 	release(p);
 }
 
+/* From the first moment: nobody but the program holds its end of the pipe. */
+TEST(write_is_epipe_as_soon_as_the_program_closed_stdin)
+{
+	for (int i = 0; i < 200 && !check_has_failed(); i++) {
+		nr_proc p = spawn_deaf_program();
+
+		CHECK_EQ_INT(nr_write(p, "x", 1), -EPIPE, "run %d", i);
+		release(p);
+	}
+}
+
 TEST(write_raises_no_sigpipe)
 {
 	struct sigaction counter = { .sa_handler = count_sigpipe };
