@@ -44,9 +44,11 @@ func (s *shepherd) started(r *request, pid int, mark uint64) {
 		linger:      r.spawn.Flags&wire.SpawnLinger != 0,
 		killTimeout: time.Duration(r.spawn.KillTimeout),
 	}
-	s.send(p.socket, (&wire.Started{PID: int32(pid)}).Encode())
+	// First our copies: once the host knows of the program, writing to one that
+	// has closed its input must fail.
 	r.descriptors = r.descriptors[1:]
 	r.close()
+	s.send(p.socket, (&wire.Started{PID: int32(pid)}).Encode())
 
 	s.byPID[pid] = p
 	s.bySocket[p.socket] = p
