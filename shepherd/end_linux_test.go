@@ -8,8 +8,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +27,31 @@ const long = time.Hour
 
 // stubborn ignores SIGTERM, with all of its group.
 const stubborn = `trap "" TERM; echo ready; while :; do sleep 1000; done`
+
+// polite is the helper program that uses its grace: after SIGTERM it waits for
+// the end of its input, and exits with code 3.
+const polite = "polite"
+
+func init() {
+	roles[polite] = func() {
+		terms, end := make(chan os.Signal, 2), make(chan struct{})
+		signal.Notify(terms, unix.SIGTERM)
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			close(end)
+		}()
+		fmt.Println("ready")
+		<-terms
+		fmt.Println("term")
+		select {
+		case <-terms:
+			fmt.Println("term again")
+		case <-end:
+			fmt.Println("bye")
+		}
+		os.Exit(3)
+	}
+}
 
 func TestSignals(t *testing.T) {
 	h := newHost(t)
@@ -70,11 +95,11 @@ func TestReasons(t *testing.T) {
 		{"killed by the host", plain, func(p *process) { p.signal(unix.SIGKILL) }, -1, unix.SIGKILL, wire.ReasonKilled},
 		{"another signal of the host", plain, func(p *process) { p.signal(unix.SIGUSR2) }, -1, unix.SIGUSR2, wire.ReasonKilled},
 		{"killed by somebody else", plain, func(p *process) { _ = unix.Kill(-p.pid(), unix.SIGKILL) }, -1, unix.SIGKILL, wire.ReasonOwn},
-		{"SIGTERM handled", `trap 'exit 3' TERM; echo ready; while :; do sleep 1000; done`, func(p *process) { p.signal(unix.SIGTERM) }, 3, -1, wire.ReasonKilled},
+		{"SIGTERM handled", polite, func(p *process) { p.closeStdin(); p.signal(unix.SIGTERM) }, 3, -1, wire.ReasonKilled},
 		{"a signal that ends nothing", `trap : USR1; echo ready; read x; exit 4`, func(p *process) { p.signal(unix.SIGUSR1); p.closeStdin() }, 4, -1, wire.ReasonOwn},
 		{"signal 0", `echo ready; read x; exit 5`, func(p *process) { p.signal(0); p.closeStdin() }, 5, -1, wire.ReasonOwn},
 		{"stopped", plain, func(p *process) { p.stop(wire.ReasonKilled) }, -1, unix.SIGTERM, wire.ReasonKilled},
-		{"stopped gracefully", `trap 'exit 6' TERM; echo ready; while :; do sleep 1000; done`, func(p *process) { p.stop(wire.ReasonKilled) }, 6, -1, wire.ReasonKilled},
+		{"stopped gracefully", polite, func(p *process) { p.closeStdin(); p.stop(wire.ReasonKilled) }, 3, -1, wire.ReasonKilled},
 		{"for its output", plain, func(p *process) { p.stop(wire.ReasonOutput) }, -1, unix.SIGKILL, wire.ReasonOutput},
 		{"for its output, stubborn", stubborn, func(p *process) { p.stop(wire.ReasonOutput) }, -1, unix.SIGKILL, wire.ReasonOutput},
 		{"stopped, then for its output", stubborn, func(p *process) { p.stop(wire.ReasonKilled); p.stop(wire.ReasonOutput) }, -1, unix.SIGKILL, wire.ReasonKilled},
@@ -82,7 +107,11 @@ func TestReasons(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h.on(t)
-			p := h.run(with(shell(c.script), func(o *core.Options) { o.KillTimeout = long }))
+			o := shell(c.script)
+			if c.script == polite {
+				o = h.helper(polite)
+			}
+			p := h.run(with(o, func(o *core.Options) { o.KillTimeout = long }))
 			p.requireLine("ready")
 			c.act(p)
 			p.requireEnd(c.code, int(c.signal), c.reason)
@@ -95,13 +124,13 @@ func TestStop(t *testing.T) {
 	h := newHost(t)
 	t.Run("grace for who uses it", func(t *testing.T) {
 		h.on(t)
-		p := h.run(with(shell(`trap 'echo term; read x; echo bye; exit 3' TERM; echo ready; while :; do read y; done`), func(o *core.Options) { o.KillTimeout = long }))
+		p := h.run(with(h.helper(polite), func(o *core.Options) { o.KillTimeout = long }))
 		p.requireLine("ready")
 		p.stop(wire.ReasonKilled)
-		p.write("\n") // some shells look at signals only then
 		p.requireLine("term")
 		p.stop(wire.ReasonKilled) // no second SIGTERM
-		p.write("\n")
+		require.Zero(t, p.signal(0))
+		p.closeStdin()
 		p.requireLine("bye")
 		p.requireEnd(3, -1, wire.ReasonKilled)
 		require.Empty(t, p.text())
@@ -115,7 +144,7 @@ func TestStop(t *testing.T) {
 	})
 	t.Run("no grace at all", func(t *testing.T) {
 		h.on(t)
-		p := h.run(with(shell(`trap 'echo term' TERM; echo ready; while :; do read x; done`), func(o *core.Options) { o.KillTimeout = core.KillNow }))
+		p := h.run(with(h.helper(polite), func(o *core.Options) { o.KillTimeout = core.KillNow }))
 		p.requireLine("ready")
 		p.stop(wire.ReasonKilled)
 		p.requireEnd(-1, int(unix.SIGKILL), wire.ReasonKilled)
@@ -177,22 +206,17 @@ func TestTimeout(t *testing.T) {
 // When the time limit has come first, it stays the reason.
 func TestTimeoutThenStop(t *testing.T) {
 	h := newHost(t)
-	// A limit that expires before the shell can say that it is ready shows
+	// A limit that expires before the program can say that it is ready shows
 	// nothing: then a longer one has to do.
 	for limit := 100 * time.Millisecond; ; limit *= 4 {
 		require.Less(t, limit, hang)
-		p := h.run(with(shell(`trap 'echo term' TERM; echo ready; while :; do read x; done`), func(o *core.Options) { o.Timeout, o.KillTimeout = limit, long }))
+		p := h.run(with(h.helper(polite), func(o *core.Options) { o.Timeout, o.KillTimeout = limit, long }))
 		if p.fill(core.Stdout) == io.EOF {
 			p.requireEnd(-1, int(unix.SIGTERM), wire.ReasonTimeout)
 			continue
 		}
 		p.requireLine("ready")
-		for !strings.Contains(p.output[core.Stdout].String(), "term") {
-			p.write("\n") // some shells look at signals only then
-			if pollFor(p.Streams()[core.Stdout].FD, unix.POLLIN, 10*time.Millisecond) {
-				require.NoError(t, p.fill(core.Stdout))
-			}
-		}
+		p.requireLine("term")
 		p.stop(wire.ReasonOutput)
 		p.requireEnd(-1, int(unix.SIGKILL), wire.ReasonTimeout)
 		return
@@ -477,7 +501,6 @@ func TestLinger(t *testing.T) {
 // A process that has been released is stopped in the background, with its
 // grace, even if the host ends right after.
 func TestReleaseGivesGrace(t *testing.T) {
-	const polite = `trap 'read x; echo bye; exit 0' TERM; echo ready; while :; do read y; done`
 	for name, last := range map[string]func(t *testing.T, h *host){
 		"the host lives on":             func(*testing.T, *host) {},
 		"the control socket ends":       func(_ *testing.T, h *host) { h.closeControls() },
@@ -486,7 +509,7 @@ func TestReleaseGivesGrace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
-			p := h.run(with(shell(polite), func(o *core.Options) { o.KillTimeout = long }))
+			p := h.run(with(h.helper(polite), func(o *core.Options) { o.KillTimeout = long }))
 			leader := watch(t, p.pid())
 			p.requireLine("ready")
 			// The streams are the caller's: keep them.
@@ -504,12 +527,8 @@ func TestReleaseGivesGrace(t *testing.T) {
 				p.Release()
 				last(t, h)
 			}
-			for p.output[core.Stdout].Len() == 0 {
-				p.write("\n")
-				if pollFor(p.Streams()[core.Stdout].FD, unix.POLLIN, 10*time.Millisecond) {
-					require.NoError(t, p.fill(core.Stdout), "it was killed without grace")
-				}
-			}
+			p.requireLine("term")
+			p.closeStdin()
 			p.requireLine("bye")
 			require.Empty(t, p.text())
 			awaitGone(t, leader)

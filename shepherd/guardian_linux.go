@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,10 +16,7 @@ import (
 // shepherd is gone. The shepherd watches it and does the same when it dies. So
 // no program's tree survives the death of the host and one of the two.
 func guard() {
-	// Not to be taken for the shepherd in the list of processes.
-	name := [16]byte{}
-	copy(name[:], "netrunner-guard")
-	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
+	nameProcess("netrunner-guard")
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		fmt.Fprintln(os.Stderr, "netrunner-shepherd: prctl PR_SET_CHILD_SUBREAPER:", err)
 		os.Exit(1)

@@ -173,9 +173,7 @@ func (h *host) requireNoChildren() {
 		// Whoever's parent the test has killed ends by himself, and is ours to
 		// reap.
 		if killed {
-			if m := watch(h.t, pid); !m.dead() {
-				awaitDead(h.t, m)
-			}
+			await(h.t, describe(pid)+" to end", func() bool { return state(pid) == 'Z' })
 			_, err := unix.Wait4(pid, nil, 0, nil)
 			require.NoError(h.t, err)
 			continue
@@ -630,6 +628,18 @@ func files(t tester, pid int) map[int]string {
 func descriptors(t tester) map[int]string {
 	t.Helper()
 	return files(t, unix.Getpid()) // ReadDir's is closed when its link is looked at
+}
+
+// requireFiles waits until a process has the descriptors that it had before: it
+// may have been about to close some, and look into /proc now and then.
+func requireFiles(t tester, pid int, before map[int]string) {
+	t.Helper()
+	for deadline := time.Now().Add(hang); ; time.Sleep(time.Millisecond) {
+		if now := files(t, pid); maps.Equal(before, now) || time.Now().After(deadline) {
+			require.Equal(t, before, now, "the descriptors of %s", describe(pid))
+			return
+		}
+	}
 }
 
 func sortedKeys(m map[int]string) []int { return slices.Sorted(maps.Keys(m)) }

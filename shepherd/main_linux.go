@@ -26,6 +26,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -80,10 +81,19 @@ func prepare() error {
 		return fmt.Errorf("prctl PR_SET_CHILD_SUBREAPER: %w", err)
 	}
 	dropSignals()
+	nameProcess("netrunner-shepherd")
 	raiseFileLimit()
 	// Little is allocated and most of it lives as long as a spawn.
 	debug.SetGCPercent(50)
 	return nil
+}
+
+// nameProcess sets what ps(1) shows, which else is the last part of
+// /proc/self/exe. The kernel keeps 15 characters.
+func nameProcess(name string) {
+	var text [16]byte
+	copy(text[:15], name)
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&text[0])), 0, 0, 0)
 }
 
 // dropSignals catches and drops the signals that end a service, which are for

@@ -286,7 +286,7 @@ func TestNonsenseSpawn(t *testing.T) {
 		p := h.ask(s.Encode(2), 2)
 		require.Equal(t, wire.TypeFailed, h.next(p.socket).Type)
 	}
-	require.Equal(t, before, files(t, h.shepherdPID()), "the shepherd holds what it held before")
+	requireFiles(t, h.shepherdPID(), before)
 	sibling.alive()
 }
 
@@ -315,9 +315,7 @@ func TestWrongNumberOfDescriptors(t *testing.T) {
 	h.send(h.control, catSpawn().Encode(2))
 	require.Equal(t, wire.TypeFailed, h.next(h.control).Type)
 	sibling.alive()
-	await(t, "the shepherd to hold what it held before", func() bool {
-		return len(files(t, h.shepherdPID())) == len(before)
-	})
+	requireFiles(t, h.shepherdPID(), before)
 }
 
 // A process socket that is none: the program does not stay.
@@ -333,7 +331,7 @@ func TestProcessSocketThatIsNone(t *testing.T) {
 	}
 	sibling.alive()
 	await(t, "the programs to be gone", func() bool { return len(children(t, h.shepherdPID())) == 1 })
-	require.Equal(t, len(before), len(files(t, h.shepherdPID())))
+	requireFiles(t, h.shepherdPID(), before)
 	sibling.alive()
 }
 
@@ -361,7 +359,7 @@ func TestNonsenseOnProcessSocket(t *testing.T) {
 		awaitGone(t, program)
 		sibling.alive()
 	}
-	require.Equal(t, before, files(t, h.shepherdPID()))
+	requireFiles(t, h.shepherdPID(), before)
 
 	// Signals that do not exist are answered.
 	for _, number := range []int32{-1, 65, 1 << 30, -1 << 31} {
@@ -373,7 +371,7 @@ func TestNonsenseOnProcessSocket(t *testing.T) {
 	// Descriptors that a frame has no use for are closed.
 	h.send(sibling.socket, (&wire.Signal{Sequence: 5}).Encode(), null, null)
 	require.Equal(t, wire.TypeAnswer, h.next(sibling.socket).Type)
-	require.Equal(t, before, files(t, h.shepherdPID()))
+	requireFiles(t, h.shepherdPID(), before)
 	// Frames in pieces, byte by byte.
 	for _, b := range (&wire.Signal{Sequence: 6}).Encode() {
 		h.send(sibling.socket, []byte{b})
@@ -427,9 +425,7 @@ func TestShepherdOutOfDescriptors(t *testing.T) {
 		require.Zero(t, sibling.signal(0))
 		require.NoError(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, &saved, nil))
 		h.run(shell("exit 3")).requireEnd(3, -1, wire.ReasonOwn)
-		await(t, "the shepherd to hold what it held before", func() bool {
-			return len(files(t, pid)) == len(before)
-		})
+		requireFiles(t, pid, before)
 	}
 	require.Len(t, h.shepherds, 1)
 }
