@@ -387,16 +387,14 @@ int nr_wait(nr_proc p, int timeout_ms, nr_outcome *how)
 			nap();
 		struct nrg_report report;
 		error = refresh(p, slot, &report);
+		if (!error && nr_table_is_closed(slot, NR_EXIT))
+			error = -EBADF; /* released by another thread, whatever came of it */
 		if (!error)
 			error = outcome(&report, how);
 		if (error != -EAGAIN || timeout_ms == 0)
 			break;
 		if (!wait_for(slot->fd[NR_EXIT], POLLIN, deadline)) {
 			error = -ETIMEDOUT;
-			break;
-		}
-		if (nr_table_is_closed(slot, NR_EXIT)) {
-			error = -EBADF;
 			break;
 		}
 	}

@@ -188,7 +188,7 @@ static ssize_t write_terminal(struct nr_slot *slot, const char *buf, size_t len)
 		return errno == EIO ? -EPIPE : -errno;
 	if (n == 0)
 		return -EAGAIN;
-	atomic_store(&slot->line_open, buf[n - 1] != '\n');
+	atomic_store(&slot->last_typed, (unsigned char)buf[n - 1]);
 	return n;
 }
 
@@ -224,7 +224,9 @@ static int type_end_of_file(struct nr_slot *slot)
 	if (!(t.c_lflag & ICANON) || t.c_cc[VEOF] == _POSIX_VDISABLE)
 		return -ENOTTY;
 	char end[2] = { (char)t.c_cc[VEOF], (char)t.c_cc[VEOF] };
-	size_t left = atomic_load(&slot->line_open) ? 2 : 1;
+	unsigned char last = atomic_load(&slot->last_typed);
+	bool line_ended = last == 0 || last == '\n' || (last == '\r' && t.c_iflag & ICRNL) || last == t.c_cc[VEOF];
+	size_t left = line_ended ? 1 : 2;
 	while (left > 0) {
 		ssize_t n = write(fd, end, left);
 		if (n < 0 && errno == EINTR)
@@ -234,7 +236,7 @@ static int type_end_of_file(struct nr_slot *slot)
 		if (n == 0)
 			return -EAGAIN;
 		left -= (size_t)n;
-		atomic_store(&slot->line_open, false);
+		atomic_store(&slot->last_typed, t.c_cc[VEOF]);
 	}
 	return 0;
 }

@@ -82,7 +82,7 @@ nr_proc nr_table_reserve(struct nr_slot **out)
 		atomic_store(&slot->bytes[i], 0);
 	atomic_store(&slot->reads, 0);
 	atomic_store(&slot->writes, 0);
-	atomic_store(&slot->line_open, false);
+	atomic_store(&slot->last_typed, 0);
 	atomic_store(&slot->limit_reached, false);
 	atomic_store(&slot->final, false);
 	memset(&slot->report, 0, sizeof slot->report);

@@ -44,7 +44,7 @@ struct nr_slot {
 	_Atomic uint64_t bytes[3];
 	_Atomic uint64_t reads;
 	_Atomic uint64_t writes;
-	_Atomic bool line_open; /* the last byte written to the terminal was no newline */
+	_Atomic unsigned char last_typed; /* the last byte written to the terminal, 0: none */
 
 	pthread_mutex_t limit_mutex; /* one read at a time where there is a limit */
 	_Atomic bool limit_reached;

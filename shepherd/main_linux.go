@@ -16,6 +16,9 @@
 //	sweeper   kills what programs leave behind, see sweep_linux.go
 //
 // Above it is a guardian, which is the same executable: see guardian_linux.go.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (
