@@ -89,11 +89,7 @@ func testRandomDescriptors(t *testing.T, h *host) {
 			wanted[target] = f.Name()
 		}
 		p := h.run(o)
-		// The dynamic linker may still have a library open.
-		await(t, fmt.Sprintf("the descriptors of seed %d", seed), func() bool {
-			return len(files(t, p.pid())) == len(wanted)
-		})
-		require.Equal(t, wanted, files(t, p.pid()), "seed %d", seed)
+		requireFiles(t, p.pid(), wanted) // the dynamic linker may still have a library open
 		p.release()
 	}
 }

@@ -27,7 +27,9 @@ type rawHost struct {
 func newRawHost(t *testing.T) *rawHost {
 	t.Helper()
 	h := newHost(t)
-	return &rawHost{h, h.startShepherd()}
+	k := h.startShepherd()
+	h.pid(k) // while it has nothing to end for
+	return &rawHost{h, k}
 }
 
 // greeted is a rawHost after both Hellos.

@@ -7,7 +7,7 @@
 set -euo pipefail
 
 # command:package of Debian
-tools=(gcc:gcc g++:g++ objcopy:binutils make:make script:bsdutils)
+tools=(gcc:gcc g++:g++ objcopy:binutils make:make script:bsdutils setpriv:util-linux)
 missing=()
 packages=()
 for tool in "${tools[@]}"; do

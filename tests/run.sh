@@ -13,6 +13,7 @@ cd "$(dirname "$0")/.." || exit
 BUILD=${BUILD:-build}
 export BUILD
 logs=$(mktemp -d)
+export logs
 trap 'rm -rf "$logs"' EXIT
 passed=0 failed=0 skipped=0
 wanted=("$@")
@@ -37,7 +38,7 @@ suite() {
 	is_wanted "$name" || return 0
 	log=$logs/${name//[^a-z0-9]/_}
 	echo "== $name"
-	timeout --kill-after=10 1200 "$@" >"$log" 2>&1
+	timeout --kill-after=10 1200 bash -c '"$@"' "$name" "$@" >"$log" 2>&1
 	status=$?
 	counts=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
 	if [[ -z $counts ]]; then
@@ -83,6 +84,13 @@ no_shepherds() {
 	echo "1 passed, 0 failed, 0 skipped"
 }
 
+# What root may do is no test of what others may not.
+as_nobody() {
+	setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
+}
+
+export -f go_tests no_shepherds as_nobody
+
 suite "static checks" tests/check.sh
 suite "go, with the race detector" go_tests -race ./core/... ./shepherd/...
 for test in "$BUILD"/tests/test_*; do
@@ -91,6 +99,14 @@ done
 for test in "$BUILD"/asan/tests/test_*; do
 	suite "c, sanitized: ${test##*/}" "$test"
 done
+if [[ $(id -u) == 0 ]] && as_nobody test -x "$BUILD/tests/testprog"; then
+	for test in "$BUILD"/tests/test_*; do
+		suite "c, unprivileged: ${test##*/}" as_nobody "$test"
+	done
+else
+	echo "== c, unprivileged: skipped, not root or $BUILD not accessible for others"
+	skipped=$((skipped + 1))
+fi
 for script in tests/scripts/*.sh; do
 	[[ $script == */lib.sh ]] || suite "script: ${script##*/}" "$script"
 done

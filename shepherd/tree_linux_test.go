@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"libnetrunner/core"
+	"libnetrunner/core/wire"
+)
+
+// shapes are ways for a process to get away from the program that has made it.
+// Each script prints the process ids of what has got away, then "ready", and
+// ends with its input. All of that must be dead when the program's end is told.
+var shapes = []struct {
+	name   string
+	script string
+	helper string
+}{
+	{name: "a session of its own", script: `setsid sleep 1000 & echo $!; echo ready; read x`},
+	{name: "an orphan with a session", script: `sh -c 'setsid sleep 1000 >/dev/null & echo $!'; echo ready; read x`},
+	{name: "without environment and descriptors", script: `env -i setsid sleep 1000 <&- >&- 2>&- & echo $!; echo ready; read x`},
+	{name: "a suspended one", script: `setsid sh -c 'kill -STOP $$' & echo $!; echo ready; read x`},
+	{name: "one that ignores everything", script: `(trap "" HUP INT QUIT TERM USR1 USR2; exec setsid sleep 1000) & echo $!; echo ready; read x`},
+	{name: "a chain of sessions", script: `setsid sh -c 'setsid sh -c "setsid sleep 1000 & echo \$!; echo \$\$; echo ready; wait" & echo $!; wait' & read x`},
+	{name: "many", script: `for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do setsid sleep 1000 & echo $!; done; echo ready; read x`},
+	{name: "a child of its parent", helper: "clone parent"},
+}
+
+func init() {
+	// Its child is the shepherd's child from the beginning, in a session of its
+	// own, and no orphan.
+	roles["clone parent"] = func() {
+		pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{
+			Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_PARENT},
+		})
+		must(err)
+		fmt.Println(pid)
+		fmt.Println("ready")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}
+}
+
+// runShape runs a program, and returns it with what has got away from it.
+func (h *host) runShape(script, helper string, change func(o *core.Options)) (*process, []mortal) {
+	h.t.Helper()
+	o := shell(script)
+	if helper != "" {
+		o = h.helper(helper)
+	}
+	p := h.run(with(o, change))
+	var away []mortal
+	for {
+		line := p.line()
+		if line == "ready" {
+			break
+		}
+		pid, err := strconv.Atoi(line)
+		require.NoError(h.t, err)
+		away = append(away, watch(h.t, pid))
+	}
+	require.NotEmpty(h.t, away)
+	return p, away
+}
+
+// However a program ends, all that has got away from it is dead before that is
+// told. What has got away from others lives.
+func TestTreeDies(t *testing.T) {
+	ends := []struct {
+		name string
+		act  func(p *process)
+	}{
+		{"its own end", func(p *process) { p.closeStdin() }},
+		{"a kill", func(p *process) { _ = unix.Kill(p.pid(), unix.SIGKILL) }},
+		{"a stop", func(p *process) { p.stop(wire.ReasonKilled) }},
+		{"a stop for its output", func(p *process) { p.stop(wire.ReasonOutput) }},
+	}
+	for _, shape := range shapes {
+		t.Run(shape.name, func(t *testing.T) {
+			h := newHost(t)
+			sibling, siblings := h.runShape(shape.script, shape.helper, func(*core.Options) {})
+			for _, end := range ends {
+				p, away := h.runShape(shape.script, shape.helper, func(o *core.Options) { o.KillTimeout = long })
+				requireAlive(t, away...)
+				end.act(p)
+				p.wait()
+				for _, m := range away {
+					require.True(t, m.dead(), "%s after %s", describe(m.pid), end.name)
+				}
+			}
+			requireAlive(t, siblings...)
+			sibling.closeStdin()
+			sibling.wait()
+			requireDead(t, siblings...)
+		})
+	}
+}
+
+// The same when the process is released, and when the host ends.
+func TestTreeDiesWithRelease(t *testing.T) {
+	for _, shape := range shapes {
+		t.Run(shape.name, func(t *testing.T) {
+			h := newHost(t)
+			p, away := h.runShape(shape.script, shape.helper, func(*core.Options) {})
+			_, siblings := h.runShape(shape.script, shape.helper, func(*core.Options) {})
+			p.release()
+			awaitGone(t, away...)
+			requireAlive(t, siblings...)
+			h.closeControls()
+			awaitGone(t, siblings...)
+		})
+	}
+}
+
+// A shepherd of its own runs one program, and ends with it. Another's death is
+// nothing to it.
+func TestOwnShepherd(t *testing.T) {
+	h := newHost(t)
+	shared := h.runCat(func(*core.Options) {})
+	own := func(o *core.Options) { o.Flags |= core.OwnShepherd }
+	first, second := h.runCat(own), h.runCat(own)
+	require.Len(t, h.shepherds, 3)
+
+	h.shepherds[1].killed = true
+	leader := watch(t, first.pid())
+	require.NoError(t, unix.Kill(h.pid(h.shepherds[1]), unix.SIGKILL))
+	awaitDead(t, leader)
+	for _, p := range []*process{shared, second} {
+		p.write("still there\n")
+		p.requireLine("still there")
+	}
+	require.Equal(t, core.Lost, func() core.Phase {
+		for first.Poll().Phase == core.Running {
+			require.True(t, pollFor(first.Socket(), unix.POLLIN, hang))
+		}
+		return first.Poll().Phase
+	}())
+
+	second.closeStdin()
+	second.requireEnd(0, -1, wire.ReasonOwn)
+	h.awaitEnd(h.shepherds[2])
+	h.run(shell("exit 4")).requireEnd(4, -1, wire.ReasonOwn)
+	require.Len(t, h.shepherds, 3, "the shared one is still there")
+
+	h.spawn(with(command("/nowhere"), own)).requireFailure(unix.ENOENT, "execve /nowhere: no such file or directory")
+	h.awaitEnd(h.shepherds[3])
+	p := h.run(with(shell(stubborn), func(o *core.Options) { own(o); o.KillTimeout = core.KillNow }))
+	gone := watch(t, p.pid())
+	p.release()
+	awaitGone(t, gone)
+	h.awaitEnd(h.shepherds[4])
+}
