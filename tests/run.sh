@@ -62,7 +62,7 @@ go_tests() {
 	local log=$logs/go_test_output status
 	go test -v -count=1 "$@" >"$log" 2>&1
 	status=$?
-	grep -E '^ *--- (FAIL|SKIP)|^(FAIL|panic|WARNING: DATA RACE)' "$log"
+	grep -E "^ *--- (FAIL|SKIP)|^(FAIL|panic|WARNING: DATA RACE)" "$log"
 	[[ $status == 0 ]] || cat "$log"
 	echo "$(grep -c -E '^ *--- PASS' "$log") passed, $(grep -c -E '^ *--- FAIL|^FAIL.*\[build failed\]' "$log") failed, $(grep -c -E '^ *--- SKIP' "$log") skipped"
 	return "$status"
