@@ -39,7 +39,8 @@ struct go_signal {
 	intptr_t name_length;
 };
 enum { GO_SIGNAL_UNBLOCK = 1 << 7 };
-extern struct go_signal go_sigtable[65] __asm__("runtime.sigtable") __attribute__((visibility("hidden")));
+extern struct go_signal go_sigtable[65] __asm__("runtime.sigtable")
+	__attribute__((visibility("hidden")));
 
 static void keep_signals_blocked(void)
 {
@@ -99,7 +100,8 @@ int nr_guest_refusal(void)
 /* The host's settings for Go are for the host's Go. */
 static bool is_go_setting(const char *variable)
 {
-	static const char *const names[] = { "GODEBUG=", "GOGC=", "GOMAXPROCS=", "GOTRACEBACK=", "GOMEMLIMIT=", "GORACE=" };
+	static const char *const names[] = { "GODEBUG=",     "GOGC=",       "GOMAXPROCS=",
+					     "GOTRACEBACK=", "GOMEMLIMIT=", "GORACE=" };
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (strncmp(variable, names[i], strlen(names[i])) == 0)
 			return true;
@@ -115,7 +117,8 @@ static bool is_go_setting(const char *variable)
  */
 static char **go_arguments(void)
 {
-	static const unsigned long tags[] = { AT_PAGESZ, AT_RANDOM, AT_SYSINFO_EHDR, AT_HWCAP, AT_HWCAP2, AT_SECURE };
+	static const unsigned long tags[] = { AT_PAGESZ, AT_RANDOM, AT_SYSINFO_EHDR,
+					      AT_HWCAP,  AT_HWCAP2, AT_SECURE };
 	size_t n = 0;
 	while (environ && environ[n])
 		n++;
@@ -204,7 +207,8 @@ static int start_go(void)
 	nrg_started(); /* waits until it has */
 
 	for (int s = 1; s < NSIG; s++)
-		if (s != SIGSEGV && s != SIGBUS && sigaction(s, NULL, &now) == 0 && !same_action(&now, &before[s]))
+		if (s != SIGSEGV && s != SIGBUS && sigaction(s, NULL, &now) == 0 &&
+		    !same_action(&now, &before[s]))
 			sigaction(s, &before[s], NULL);
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
 	return 0;

@@ -40,19 +40,21 @@ int nr_guest_refusal(void);
 static inline int nr_guest_check(void)
 {
 	_Atomic(int) *owner = atomic_load_explicit(&nr_guest_owner, memory_order_acquire);
-	return __builtin_expect(atomic_load_explicit(owner, memory_order_relaxed) != 0, 1) ? 0 : nr_guest_refusal();
+	return __builtin_expect(atomic_load_explicit(owner, memory_order_relaxed) != 0, 1)
+		       ? 0
+		       : nr_guest_refusal();
 }
 
 /* Around every call of a function nrg_...: the asynchronous signals blocked. */
 void nr_guest_enter_go(sigset_t *saved);
 void nr_guest_leave_go(const sigset_t *saved);
 
-#define NR_GO(result, call)                  \
-	do {                                 \
-		sigset_t saved_;             \
-		nr_guest_enter_go(&saved_);  \
-		(result) = (call);           \
-		nr_guest_leave_go(&saved_);  \
+#define NR_GO(result, call)                 \
+	do {                                \
+		sigset_t saved_;            \
+		nr_guest_enter_go(&saved_); \
+		(result) = (call);          \
+		nr_guest_leave_go(&saved_); \
 	} while (0)
 
 /*

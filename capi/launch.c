@@ -48,14 +48,18 @@ int nr_shepherd_path(const char *wanted, char *path, size_t size, char *why, siz
 
 	Dl_info self;
 	char object[PATH_MAX];
-	if (!dladdr((void *)(uintptr_t)nr_shepherd_path, &self) || !realpath(self.dli_fname, object))
-		return fail(-ENOPKG, why, whylen, SHEPHERD ": cannot tell where libnetrunner is; set NETRUNNER_SHEPHERD");
+	if (!dladdr((void *)(uintptr_t)nr_shepherd_path, &self) ||
+	    !realpath(self.dli_fname, object))
+		return fail(-ENOPKG, why, whylen,
+			    SHEPHERD ": cannot tell where libnetrunner is; set NETRUNNER_SHEPHERD");
 	*strrchr(object, '/') = '\0';
 	static const char *const places[] = { "%s/" SHEPHERD, "%s/../libexec/netrunner/" SHEPHERD };
 	for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-		if ((size_t)snprintf(path, size, places[i], object) < size && access(path, F_OK) == 0)
+		if ((size_t)snprintf(path, size, places[i], object) < size &&
+		    access(path, F_OK) == 0)
 			return 0;
-	return fail(-ENOPKG, why, whylen, SHEPHERD ": neither in %s nor in %s/../libexec/netrunner", object, object);
+	return fail(-ENOPKG, why, whylen, SHEPHERD ": neither in %s nor in %s/../libexec/netrunner",
+		    object, object);
 }
 
 /*
@@ -146,7 +150,8 @@ __attribute__((no_sanitize("address", "undefined"))) static int orphan(void *arg
 static int launch(struct launch *l, char *why, size_t whylen)
 {
 	sigset_t all, saved;
-	char *stacks = mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	char *stacks = mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	if (stacks == MAP_FAILED)
 		return fail(-errno, why, whylen, "mmap: %s", nr_strerror(errno));
 	l->stack = stacks + STACK;
@@ -164,7 +169,8 @@ static int launch(struct launch *l, char *why, size_t whylen)
 	if (child < 0)
 		return fail(-error, why, whylen, "clone: %s", nr_strerror(error));
 	if (l->error)
-		return fail(-ENOPKG, why, whylen, "%s %s: %s", l->step, l->path, nr_strerror(l->error));
+		return fail(-ENOPKG, why, whylen, "%s %s: %s", l->step, l->path,
+			    nr_strerror(l->error));
 	return 0;
 }
 

@@ -39,7 +39,8 @@ static bool wait_for(int fd, short events, uint64_t deadline_ns)
 		int timeout = -1;
 		if (deadline_ns != UINT64_MAX) {
 			uint64_t now = now_ns();
-			uint64_t left = deadline_ns > now ? (deadline_ns - now + 999999) / 1000000 : 0;
+			uint64_t left = deadline_ns > now ? (deadline_ns - now + 999999) / 1000000
+							  : 0;
 			timeout = left > INT_MAX ? INT_MAX : (int)left;
 		}
 		struct pollfd p = { .fd = fd, .events = events };
@@ -103,7 +104,9 @@ static int copy_options(nr_options *to, const nr_options *from, char *why, size_
 	size_t size = from->size;
 	for (size_t i = sizeof *to; i < size; i++)
 		if (((const unsigned char *)from)[i]) {
-			snprintf(why, whylen, "options: a field at offset %zu that this version does not know", i);
+			snprintf(why, whylen,
+				 "options: a field at offset %zu that this version does not know",
+				 i);
 			return -E2BIG;
 		}
 	memcpy(to, from, sizeof *to);
@@ -164,12 +167,13 @@ static int launch(nr_proc p, const char *path, char *why, size_t whylen)
  * prepare_and_launch makes what the program shares with the host, and hands it
  * over.
  */
-static int prepare_and_launch(nr_proc p, struct nr_slot *slot, const nr_options *o, const char *path, char *why,
-			      size_t whylen)
+static int prepare_and_launch(nr_proc p, struct nr_slot *slot, const nr_options *o,
+			      const char *path, char *why, size_t whylen)
 {
 	struct nrg_ends ends;
 	int error;
-	NR_GO(error, nrg_prepare(p, (nr_options *)(uintptr_t)o, (char *)(uintptr_t)path, &ends, why, whylen));
+	NR_GO(error, nrg_prepare(p, (nr_options *)(uintptr_t)o, (char *)(uintptr_t)path, &ends, why,
+				 whylen));
 	if (error) {
 		nr_table_unreserve(slot);
 		return error;
@@ -225,8 +229,9 @@ nr_proc nr_spawn(const nr_options *options, char *why, size_t whylen)
 	*why = '\0';
 	int error = nr_guest_start();
 	if (error) {
-		snprintf(why, whylen, "%s", error == -ECHILD ? "this is a fork of the process that loaded the library" :
-							       "starting the library's runtime");
+		snprintf(why, whylen, "%s",
+			 error == -ECHILD ? "this is a fork of the process that loaded the library"
+					  : "starting the library's runtime");
 		return error;
 	}
 	nr_options o;
@@ -342,8 +347,11 @@ int nr_stop(nr_proc p)
 
 static void fill_outcome(nr_outcome *how, const struct nrg_report *report)
 {
-	nr_outcome full = { .size = how->size, .code = report->code, .signal = report->signal,
-			    .reason = report->reason, .core = report->core };
+	nr_outcome full = { .size = how->size,
+			    .code = report->code,
+			    .signal = report->signal,
+			    .reason = report->reason,
+			    .core = report->core };
 	memcpy(how, &full, how->size < sizeof full ? how->size : sizeof full);
 }
 
@@ -380,7 +388,8 @@ int nr_wait(nr_proc p, int timeout_ms, nr_outcome *how)
 		nr_table_leave(slot, NR_EXIT);
 		return -EINVAL;
 	}
-	uint64_t deadline = timeout_ms < 0 ? UINT64_MAX : now_ns() + (uint64_t)timeout_ms * 1000000u;
+	uint64_t deadline = timeout_ms < 0 ? UINT64_MAX
+					   : now_ns() + (uint64_t)timeout_ms * 1000000u;
 	pthread_cleanup_push(leave_exit_gate, slot);
 	for (int turns = 0;; turns++) {
 		if (turns > 2)
@@ -463,7 +472,8 @@ int nr_stats(nr_proc p, nr_statistics *s)
 			.involuntary_switches = usage.involuntary_switches,
 		};
 		if (report.phase == NRG_ENDED)
-			full.wall_ns = report.end_ns > slot->start_ns ? report.end_ns - slot->start_ns : 0;
+			full.wall_ns =
+				report.end_ns > slot->start_ns ? report.end_ns - slot->start_ns : 0;
 		else if (report.phase < NRG_FAILED)
 			full.wall_ns = now_ns() - slot->start_ns;
 		memcpy(s, &full, s->size < sizeof full ? s->size : sizeof full);

@@ -78,7 +78,8 @@ static ssize_t read_limited(nr_proc p, struct nr_slot *slot, int stream, void *b
 
 	pthread_mutex_lock(&slot->limit_mutex);
 	if (!atomic_load(&slot->limit_reached)) {
-		uint64_t delivered = atomic_load(&slot->bytes[NR_STDOUT]) + atomic_load(&slot->bytes[NR_STDERR]);
+		uint64_t delivered =
+			atomic_load(&slot->bytes[NR_STDOUT]) + atomic_load(&slot->bytes[NR_STDERR]);
 		uint64_t room = slot->output_limit - delivered;
 		char more;
 		if (room > 0) {
@@ -123,7 +124,8 @@ ssize_t nr_read(nr_proc p, int stream, void *buf, size_t len)
 		} else {
 			n = read_stream(slot, stream, buf, len);
 			if (n > 0)
-				atomic_fetch_add_explicit(&slot->bytes[stream], (uint64_t)n, memory_order_relaxed);
+				atomic_fetch_add_explicit(&slot->bytes[stream], (uint64_t)n,
+							  memory_order_relaxed);
 		}
 		if (n > 0)
 			atomic_fetch_add_explicit(&slot->reads, 1, memory_order_relaxed);
@@ -146,7 +148,8 @@ static ssize_t write_masked(int fd, const void *buf, size_t len)
 	sigaddset(&pipe, SIGPIPE);
 	pthread_sigmask(SIG_BLOCK, &pipe, &saved);
 	bool was_blocked = sigismember(&saved, SIGPIPE) == 1;
-	bool was_pending = was_blocked && sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1;
+	bool was_pending = was_blocked && sigpending(&pending) == 0 &&
+			   sigismember(&pending, SIGPIPE) == 1;
 	ssize_t n = write(fd, buf, len);
 	int error = errno;
 	if (n < 0 && error == EPIPE && !was_pending) {
@@ -202,9 +205,11 @@ ssize_t nr_write(nr_proc p, const void *buf, size_t len)
 	if (len > SSIZE_MAX)
 		len = SSIZE_MAX;
 	if (len > 0 && buf)
-		n = slot->terminal[NR_STDIN] ? write_terminal(slot, buf, len) : write_pipe(slot->fd[NR_STDIN], buf, len);
+		n = slot->terminal[NR_STDIN] ? write_terminal(slot, buf, len)
+					     : write_pipe(slot->fd[NR_STDIN], buf, len);
 	if (n > 0) {
-		atomic_fetch_add_explicit(&slot->bytes[NR_STDIN], (uint64_t)n, memory_order_relaxed);
+		atomic_fetch_add_explicit(&slot->bytes[NR_STDIN], (uint64_t)n,
+					  memory_order_relaxed);
 		atomic_fetch_add_explicit(&slot->writes, 1, memory_order_relaxed);
 	}
 	nr_table_leave(slot, NR_STDIN);
@@ -225,7 +230,8 @@ static int type_end_of_file(struct nr_slot *slot)
 		return -ENOTTY;
 	char end[2] = { (char)t.c_cc[VEOF], (char)t.c_cc[VEOF] };
 	unsigned char last = atomic_load(&slot->last_typed);
-	bool line_ended = last == 0 || last == '\n' || (last == '\r' && t.c_iflag & ICRNL) || last == t.c_cc[VEOF];
+	bool line_ended = last == 0 || last == '\n' || (last == '\r' && t.c_iflag & ICRNL) ||
+			  last == t.c_cc[VEOF];
 	size_t left = line_ended ? 1 : 2;
 	while (left > 0) {
 		ssize_t n = write(fd, end, left);

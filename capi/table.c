@@ -23,7 +23,8 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static uint64_t generation(struct nr_slot *slot)
 {
-	return atomic_load_explicit(&slot->gate[NR_EXIT], memory_order_relaxed) >> GATE_GENERATION_SHIFT;
+	return atomic_load_explicit(&slot->gate[NR_EXIT], memory_order_relaxed) >>
+	       GATE_GENERATION_SHIFT;
 }
 
 static void set_gates(struct nr_slot *slot, uint64_t generation, uint64_t closed)
@@ -118,11 +119,12 @@ int nr_table_enter(nr_proc p, int gate, struct nr_slot **out)
 		if (word & GATE_CLOSED) {
 			/* A process whose exit gate is closed has been released. */
 			uint64_t exit = atomic_load(&slot->gate[NR_EXIT]);
-			bool released = exit >> GATE_GENERATION_SHIFT != wanted || exit & GATE_CLOSED;
+			bool released = exit >> GATE_GENERATION_SHIFT != wanted ||
+					exit & GATE_CLOSED;
 			return released ? -EBADF : -EPIPE;
 		}
-	} while (!atomic_compare_exchange_weak_explicit(&slot->gate[gate], &word, word + 1, memory_order_acquire,
-							memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak_explicit(
+		&slot->gate[gate], &word, word + 1, memory_order_acquire, memory_order_relaxed));
 	*out = slot;
 	return 0;
 }

@@ -77,16 +77,15 @@ static int start(struct stage *s, nr_options *o, char **argv)
  * second program its end of file, closing the other gives the first one
  * SIGPIPE if it writes on, exactly as with a pipe of the kernel's.
  */
-static void link_close(struct link *l, const struct stage *first,
-		       const struct stage *second)
+static void link_close(struct link *l, const struct stage *first, const struct stage *second)
 {
 	l->open = false;
 	nr_close(first->p, NR_STDOUT);
 	nr_close_stdin(second->p);
 }
 
-static void link_watch(const struct link *l, const struct stage *first,
-		       const struct stage *second, struct pollfd *set)
+static void link_watch(const struct link *l, const struct stage *first, const struct stage *second,
+		       struct pollfd *set)
 {
 	if (!l->open)
 		return;
@@ -99,8 +98,8 @@ static void link_watch(const struct link *l, const struct stage *first,
 	}
 }
 
-static void link_move(struct link *l, const struct stage *first,
-		      const struct stage *second, const struct pollfd *set)
+static void link_move(struct link *l, const struct stage *first, const struct stage *second,
+		      const struct pollfd *set)
 {
 	ssize_t n = -EAGAIN;
 
@@ -129,11 +128,10 @@ static void link_move(struct link *l, const struct stage *first,
 static void report(const struct stage *s)
 {
 	if (s->ended < 0)
-		fprintf(stderr, "pipeline: %s: %s\n", s->name,
-			nr_strerror(s->ended));
+		fprintf(stderr, "pipeline: %s: %s\n", s->name, nr_strerror(s->ended));
 	else if (s->how.signal >= 0)
-		fprintf(stderr, "pipeline: %s: signal %d (%s)\n", s->name,
-			s->how.signal, strsignal(s->how.signal));
+		fprintf(stderr, "pipeline: %s: signal %d (%s)\n", s->name, s->how.signal,
+			strsignal(s->how.signal));
 	else
 		fprintf(stderr, "pipeline: %s: exit %d\n", s->name, s->how.code);
 }
@@ -151,8 +149,7 @@ static int drive(struct stage *first, struct stage *second)
 		if (first->ended == -EAGAIN)
 			set[FIRST_ENDED] = watch(nr_fd(first->p, NR_EXIT), POLLIN);
 		if (second->ended == -EAGAIN)
-			set[SECOND_ENDED] =
-				watch(nr_fd(second->p, NR_EXIT), POLLIN);
+			set[SECOND_ENDED] = watch(nr_fd(second->p, NR_EXIT), POLLIN);
 
 		if (poll(set, SLOTS, -1) < 0) {
 			if (errno == EINTR)
@@ -174,12 +171,10 @@ static int drive(struct stage *first, struct stage *second)
 
 	report(first);
 	report(second);
-	fprintf(stderr, "pipeline: %llu bytes passed\n",
-		(unsigned long long)l.total);
+	fprintf(stderr, "pipeline: %llu bytes passed\n", (unsigned long long)l.total);
 	if (second->ended < 0)
 		return 125;
-	return second->how.signal >= 0 ? 128 + second->how.signal
-				       : second->how.code;
+	return second->how.signal >= 0 ? 128 + second->how.signal : second->how.code;
 }
 
 int main(int argc, char **argv)

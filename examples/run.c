@@ -123,8 +123,7 @@ static void input_move(struct input *in, nr_proc p, const struct pollfd *set)
 		ssize_t n = -EPIPE;
 
 		if (!empty(&in->b))
-			n = nr_write(p, in->b.bytes + in->b.start,
-				     in->b.end - in->b.start);
+			n = nr_write(p, in->b.bytes + in->b.start, in->b.end - in->b.start);
 		if (n > 0)
 			in->b.start += (size_t)n;
 		else if (n != -EAGAIN)
@@ -134,8 +133,7 @@ static void input_move(struct input *in, nr_proc p, const struct pollfd *set)
 		nr_close_stdin(p);
 }
 
-static void output_watch(const struct output *o, nr_proc p, struct pollfd *from,
-			 struct pollfd *to)
+static void output_watch(const struct output *o, nr_proc p, struct pollfd *from, struct pollfd *to)
 {
 	if (o->done)
 		return;
@@ -342,8 +340,7 @@ int main(int argc, char **argv)
 			stats = true;
 			continue;
 		}
-		if ((strcmp(option, "-t") != 0 && strcmp(option, "-k") != 0) ||
-		    ++i == argc)
+		if ((strcmp(option, "-t") != 0 && strcmp(option, "-k") != 0) || ++i == argc)
 			return usage();
 		ms = parse_seconds(argv[i]);
 		if (ms < 0)

@@ -213,8 +213,7 @@ static int drive(nr_proc p, int signals, int *ended, nr_outcome *how)
 			}
 		}
 		if (set[TYPED].revents != 0) {
-			n = nr_write(p, keys.bytes + keys.start,
-				     keys.end - keys.start);
+			n = nr_write(p, keys.bytes + keys.start, keys.end - keys.start);
 			if (n > 0)
 				keys.start += (size_t)n;
 			else if (n != -EAGAIN)
@@ -222,8 +221,7 @@ static int drive(nr_proc p, int signals, int *ended, nr_outcome *how)
 		}
 
 		if (set[SHOWN].revents != 0) {
-			n = nr_read(p, NR_STDOUT, screen.bytes,
-				    sizeof screen.bytes);
+			n = nr_read(p, NR_STDOUT, screen.bytes, sizeof screen.bytes);
 			if (n > 0) {
 				screen.start = 0;
 				screen.end = (size_t)n;
@@ -258,9 +256,8 @@ static int drive(nr_proc p, int signals, int *ended, nr_outcome *how)
 int main(int argc, char **argv)
 {
 	const char *shell = getenv("SHELL");
-	const char *const fallback[] = {
-		shell != NULL && *shell != '\0' ? shell : "/bin/sh", NULL
-	};
+	const char *const fallback[] = { shell != NULL && *shell != '\0' ? shell : "/bin/sh",
+					 NULL };
 	nr_options o = { .size = sizeof o, .flags = NR_PTY };
 	nr_outcome how = { .size = sizeof how };
 	struct winsize w = window();

@@ -35,6 +35,11 @@ check "go vet" go vet ./...
 check "go mod tidy" tidy
 check "go vet for linux/arm64" other_platform linux arm64
 check "go vet for darwin/arm64" other_platform darwin arm64
+if command -v clang-format >/dev/null; then
+	check clang-format clang-format --dry-run -Werror capi/*.[ch] examples/*.c tests/*/*.[ch] tests/c/helpers/*.[ch]
+else
+	skip clang-format "not installed"
+fi
 if command -v shellcheck >/dev/null; then
 	check shellcheck shellcheck -x tests/*.sh tests/scripts/*.sh examples/*.sh .ci/run
 else
