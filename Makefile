@@ -81,19 +81,36 @@ $(BUILD)/tests/test_%: tests/c/test_%.c $(TEST_SUPPORT) $(TEST_HEADERS) $(BUILD)
 $(ASAN)/tests/test_%: tests/c/test_%.c $(TEST_SUPPORT) $(TEST_HEADERS) $(ASAN)/libnetrunner.so
 	$(call link_test,$(ASAN),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
 
-# Static: it also runs where there is nothing else.
+# Static: they also run where there is nothing else.
 %/tests/testprog: tests/c/helpers/testprog.c $(wildcard tests/c/helpers/*.h)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(C_WARNINGS) -static -o $@ $<
 
+%/tests/hostile: tests/c/helpers/hostile.c $(wildcard tests/c/helpers/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(C_WARNINGS) -static -o $@ $<
+
+$(BUILD)/tests/chaos: tests/chaos/chaos.c tests/c/proc.c $(TEST_HEADERS) $(BUILD)/libnetrunner.so
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -I tests/c -o $@ $< tests/c/proc.c \
+		-L $(BUILD) -lnetrunner -lpthread -Wl,-rpath,'$$ORIGIN/..'
+
+HELPERS := testprog hostile
+
 .PHONY: tests
-tests: all $(TEST_NAMES:%=$(BUILD)/tests/%) $(BUILD)/tests/testprog \
-	$(ASAN)/netrunner-shepherd $(TEST_NAMES:%=$(ASAN)/tests/%) $(ASAN)/tests/testprog ## build the C tests
+tests: all $(TEST_NAMES:%=$(BUILD)/tests/%) $(HELPERS:%=$(BUILD)/tests/%) $(BUILD)/tests/chaos \
+	$(ASAN)/netrunner-shepherd $(TEST_NAMES:%=$(ASAN)/tests/%) $(HELPERS:%=$(ASAN)/tests/%) ## build the C tests
 
 .PHONY: test
 test: deps ## run all tests; ends with a line that counts them
 	@$(MAKE) --no-print-directory tests
 	@tests/run.sh
+
+N ?= 1000
+SEED ?=
+.PHONY: chaos
+chaos: tests ## N rounds of random trees, hosts and faults; SEED= replays one
+	$(BUILD)/tests/chaos -n $(N) $(if $(SEED),-s $(SEED))
 
 .PHONY: check
 check: ## formatting and static checks

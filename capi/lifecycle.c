@@ -364,7 +364,8 @@ static int outcome(const struct nrg_report *report, nr_outcome *how)
 			fill_outcome(how, report);
 		return 0;
 	case NRG_FAILED:
-		return -report->error;
+		/* -EAGAIN would say that it still runs. */
+		return report->error == EAGAIN ? -ENOMEM : -report->error;
 	case NRG_LOST:
 		return -EOWNERDEAD;
 	default:

@@ -495,7 +495,8 @@ func (p *Process) Stop(reason wire.Reason) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.poll()
-	if p.state.Final() || p.released {
+	lingers := p.linger && p.state.Phase == Ended
+	if p.state.Final() && !lingers || p.released {
 		return nil
 	}
 	message := wire.Stop{Reason: reason}

@@ -285,8 +285,8 @@ func TestNoShepherd(t *testing.T) {
 		act  func(f *fakeShepherd)
 		why  string
 	}{
-		{"ends at once", func(f *fakeShepherd) { f.end() }, "ended without a greeting, so it is no netrunner-shepherd, or the kernel is too old for it"},
-		{"reads and ends", func(f *fakeShepherd) { _ = f.listen(); f.end() }, "ended without a greeting, so it is no netrunner-shepherd, or the kernel is too old for it"},
+		{"ends at once", func(f *fakeShepherd) { f.end() }, "ended without a greeting: it is no netrunner-shepherd, or the kernel is too old for it, or short of processes or memory"},
+		{"reads and ends", func(f *fakeShepherd) { _ = f.listen(); f.end() }, "ended without a greeting: it is no netrunner-shepherd, or the kernel is too old for it, or short of processes or memory"},
 		{"talks", func(f *fakeShepherd) { f.say([]byte("Usage: frobnicate [options]\n")) }, "is no netrunner-shepherd: malformed frame: payload of 1734439765 bytes"},
 		{"greets without magic", func(f *fakeShepherd) { f.say(wire.Frame(wire.TypeHello, 0, nil)) }, "is no netrunner-shepherd: malformed frame: 0 bytes where 4 are wanted"},
 		{"echoes", func(f *fakeShepherd) {
@@ -716,6 +716,78 @@ func TestIdentityChangeReplacesShepherd(t *testing.T) {
 			require.Len(t, s.closed, 1)
 		})
 	}
+}
+
+// A program that is to have a shepherd of its own shares none, and its shepherd
+// ends with it.
+func TestOwnShepherd(t *testing.T) {
+	for name, finish := range map[string]func(p *Process, program *fakeProgram){
+		"end":     func(p *Process, program *fakeProgram) { program.say(exited(0)); p.Poll() },
+		"failure": func(p *Process, program *fakeProgram) { program.say((&wire.Failed{Errno: 2}).Encode()); p.Poll() },
+		"release": func(p *Process, program *fakeProgram) { p.Release() },
+		"loss":    func(p *Process, program *fakeProgram) { program.say(started(1)); program.end(); p.Poll() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			shared := s.greeted()
+			sibling := s.run(Options{})
+			shared.takes()
+			p := s.prepare(Options{Flags: OwnShepherd})
+			require.True(t, p.NeedsShepherd())
+			need, err := p.Launch()
+			require.NoError(t, err)
+			require.Equal(t, Need{What: NeedShepherd}, need)
+
+			own := s.introduce(func(control int) error { return p.Adopt(control, -1) })
+			require.False(t, p.NeedsShepherd())
+			s.launch(p)
+			own.next(wire.TypeHello)
+			own.greet()
+			program := own.takes()
+			require.Equal(t, Starting, p.Poll().Phase)
+			shared.nothing()
+
+			finish(p, program)
+			require.Equal(t, map[int]int{own.hostEnd: 1}, s.closed)
+			require.False(t, s.runner.NeedsShepherd(shepherdPath))
+			require.Equal(t, Starting, sibling.Poll().Phase)
+			p.Release()
+			require.Len(t, s.closed, 1)
+		})
+	}
+	t.Run("never launched", func(t *testing.T) {
+		s := newStage(t)
+		p := s.prepare(Options{Flags: OwnShepherd})
+		own := s.introduce(func(control int) error { return p.Adopt(control, -1) })
+		p.Abandon()
+		require.Equal(t, map[int]int{own.hostEnd: 1}, s.closed)
+	})
+	t.Run("dies before the launch", func(t *testing.T) {
+		s := newStage(t)
+		p := s.prepare(Options{Flags: OwnShepherd})
+		s.introduce(func(control int) error { return p.Adopt(control, -1) }).end()
+		need, err := p.Launch()
+		if err == nil {
+			require.Equal(t, NeedShepherd, need.What)
+		} else {
+			require.ErrorIs(t, err, unix.ENOPKG)
+		}
+		require.Len(t, s.closed, 1)
+	})
+}
+
+// A program that shares its shepherd adopts it for all.
+func TestProcessAdoptsForAll(t *testing.T) {
+	s := newStage(t)
+	p, q := s.prepare(Options{}), s.prepare(Options{})
+	require.True(t, p.NeedsShepherd() && q.NeedsShepherd())
+	f := s.introduce(func(control int) error { return p.Adopt(control, -1) })
+	require.False(t, p.NeedsShepherd() || q.NeedsShepherd())
+	s.launch(p)
+	s.launch(q)
+	f.next(wire.TypeHello)
+	f.takes()
+	f.takes()
 }
 
 // A shepherd that nothing runs under is let go at once.

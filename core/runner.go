@@ -200,7 +200,7 @@ func (s *shepherd) listen() {
 	case s.greeted:
 		s.fail(&Error{errShepherdDied, "the shepherd was killed"})
 	case errors.Is(err, io.EOF) || err == unix.ECONNRESET:
-		s.fail(&Error{errNoShepherd, s.path + ": ended without a greeting, so it is no netrunner-shepherd, or the kernel is too old for it"})
+		s.fail(&Error{errNoShepherd, s.path + ": ended without a greeting: it is no netrunner-shepherd, or the kernel is too old for it, or short of processes or memory"})
 	default:
 		s.fail(&Error{errNoShepherd, s.path + ": is no netrunner-shepherd: " + err.Error()})
 	}

@@ -164,9 +164,14 @@ type fakeShepherd struct {
 // adopt introduces a fake to the Runner, as one that was just started.
 func (s *stage) adopt(pidfd int) *fakeShepherd {
 	s.t.Helper()
+	return s.introduce(func(control int) error { return s.runner.Adopt(shepherdPath, control, pidfd) })
+}
+
+func (s *stage) introduce(adopt func(control int) error) *fakeShepherd {
+	s.t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(s.t, err)
-	require.NoError(s.t, s.runner.Adopt(shepherdPath, pair[0], pidfd))
+	require.NoError(s.t, adopt(pair[0]))
 	return &fakeShepherd{newTalker(s.t, pair[1]), pair[0]}
 }
 

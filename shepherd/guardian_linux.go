@@ -22,6 +22,11 @@ func guard() {
 		os.Exit(1)
 	}
 	dropSignals()
+	adopted, err := childList(os.Getpid())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "netrunner-shepherd: list of children:", err)
+		os.Exit(1)
+	}
 	shepherd, err := syscall.ForkExec("/proc/self/exe", os.Args[:1], &syscall.ProcAttr{
 		Files: []uintptr{0, 1, 2, controlSocket},
 	})
@@ -45,6 +50,7 @@ func guard() {
 	everything := &hunt{
 		signal: unix.SIGKILL, ours: func(uint64) bool { return false },
 		belongs: func(uint64) bool { return true },
+		adopted: adopted,
 	}
 	for {
 		everything.run()

@@ -29,6 +29,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -63,7 +64,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "netrunner-shepherd:", err)
 		os.Exit(1)
 	}
-	s.start()
+	if err := s.start(); err != nil {
+		fmt.Fprintln(os.Stderr, "netrunner-shepherd: list of children:", err)
+		os.Exit(1)
+	}
 	s.reap()
 }
 
@@ -86,6 +90,9 @@ func prepare() error {
 	dropSignals()
 	nameProcess("netrunner-shepherd")
 	raiseFileLimit()
+	// Have the runtime open its poller, which it does with the first timer and
+	// can't do when there are no descriptors left: it would end this process.
+	time.AfterFunc(time.Hour, func() {}).Stop()
 	// Little is allocated and most of it lives as long as a spawn.
 	debug.SetGCPercent(50)
 	return nil

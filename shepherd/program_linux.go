@@ -19,6 +19,7 @@ import (
 type program struct {
 	pid    int    // and the id of its process group
 	mark   uint64 // of all its descendants
+	worker int    // whose child it is
 	socket int    // the process socket, -1 when the host has no more use for it
 	reader wire.Reader
 
@@ -38,9 +39,9 @@ type program struct {
 }
 
 // started takes a program in whose execve(2) has succeeded.
-func (s *shepherd) started(r *request, pid int, mark uint64) {
+func (s *shepherd) started(r *request, pid, worker int, mark uint64) {
 	p := &program{
-		pid: pid, mark: mark, socket: r.descriptors[0], index: -1,
+		pid: pid, worker: worker, mark: mark, socket: r.descriptors[0], index: -1,
 		linger:      r.spawn.Flags&wire.SpawnLinger != 0,
 		killTimeout: time.Duration(r.spawn.KillTimeout),
 	}
@@ -259,7 +260,7 @@ func outcome(status unix.WaitStatus, usage *unix.Rusage) wire.Exited {
 // drain has the rest of a program's tree killed, and finishes the program when
 // it is gone.
 func (s *shepherd) drain(p *program) {
-	if nothingLeft() {
+	if s.leftNothing(p) {
 		s.finish(p)
 		return
 	}
@@ -314,7 +315,8 @@ func (s *shepherd) tellExit(p *program) {
 // groupLives tells whether an orphan of a program that has been reaped is left
 // in its group.
 func (s *shepherd) groupLives(p *program) bool {
-	return slices.ContainsFunc(orphans(), func(pid int) bool {
+	pids, _ := s.orphans()
+	return slices.ContainsFunc(pids, func(pid int) bool {
 		group, err := unix.Getpgid(pid)
 		return err == nil && group == p.pid && markOf(pid) == p.mark
 	})
@@ -322,7 +324,8 @@ func (s *shepherd) groupLives(p *program) bool {
 
 // treeLives tells whether any orphan of a program is left.
 func (s *shepherd) treeLives(p *program) bool {
-	return slices.ContainsFunc(orphans(), func(pid int) bool { return markOf(pid) == p.mark })
+	pids, sure := s.orphans()
+	return !sure || slices.ContainsFunc(pids, func(pid int) bool { return markOf(pid) == p.mark })
 }
 
 // timers is a heap of programs by deadline.

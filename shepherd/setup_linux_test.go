@@ -97,7 +97,7 @@ func testRandomDescriptors(t *testing.T, h *host) {
 // The table of system calls that connects descriptors, carried out on a model
 // of a descriptor table.
 func TestConnectModel(t *testing.T) {
-	for seed := range uint64(5000) {
+	for seed := range uint64(1500) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		// The shepherd's table: some of its own, and what came with a frame.
 		table := make(map[int]string)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -67,6 +68,11 @@ type shepherd struct {
 	stuck   int    // former leaders that still are
 	scripts [workers]*script
 
+	// The open lists of the children that the kernel gave to the main thread,
+	// and of those of each worker.
+	adopted     int
+	forkedLists [workers]int
+
 	// The reaper sleeps here when there are no children, and when it knows of
 	// the end of a child that its worker does not know of yet.
 	forked *sync.Cond
@@ -116,6 +122,9 @@ func newShepherd(control int) (*shepherd, error) {
 			return nil, fmt.Errorf("epoll_ctl: %w", err)
 		}
 	}
+	if s.adopted, err = childList(os.Getpid()); err != nil {
+		return nil, fmt.Errorf("list of children: %w", err)
+	}
 	if err := s.watchGuardian(); err != nil {
 		return nil, fmt.Errorf("pidfd_open: %w", err)
 	}
@@ -123,16 +132,18 @@ func newShepherd(control int) (*shepherd, error) {
 }
 
 // start starts the workers and the watch, each on a thread of its own.
-func (s *shepherd) start() {
+func (s *shepherd) start() error {
 	var ready sync.WaitGroup
+	var errs [workers]error
 	ready.Add(workers + 2)
 	for i := range s.scripts {
 		s.scripts[i] = new(script)
 		go func() {
 			runtime.LockOSThread() // for ever: see script.run
+			s.forkedLists[i], errs[i] = childList(unix.Gettid())
 			ready.Done()
 			for range s.token {
-				s.lead(s.scripts[i])
+				s.lead(i)
 			}
 		}()
 	}
@@ -148,6 +159,7 @@ func (s *shepherd) start() {
 	}()
 	ready.Wait()
 	s.token <- struct{}{}
+	return errors.Join(errs[:]...)
 }
 
 func (s *shepherd) watchDescriptor(fd int) error {
@@ -155,16 +167,20 @@ func (s *shepherd) watchDescriptor(fd int) error {
 	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &event)
 }
 
-// lead serves the sockets until this worker has been away in a fork for so
-// long that another one leads.
+// forksPerTerm is how many programs a worker forks before it is another's turn.
+// So none of them has many children, whose list is read when one of them ends.
+const forksPerTerm = 32
+
+// lead serves the sockets until it is another worker's turn, or this one has
+// been away in a fork for so long that another one leads.
 //
 // There is one thread because most forks take less time than it takes to wake
 // another. A program on a dead file server, though, can hold its execve(2) for
 // ever: then the watch makes a standby the leader, and this worker, when it
 // comes back, hands in what became of its fork and stands by.
-func (s *shepherd) lead(forker *script) {
+func (s *shepherd) lead(worker int) {
 	var events [64]unix.EpollEvent
-	timeout := 0
+	timeout, forks := 0, 0
 	for {
 		n, err := unix.EpollWait(s.epoll, events[:], timeout)
 		if err != nil {
@@ -180,7 +196,11 @@ func (s *shepherd) lead(forker *script) {
 			request := s.queue[0]
 			s.queue[0] = nil
 			s.queue = s.queue[1:]
-			leading = s.spawn(forker, request)
+			leading = s.spawn(worker, request)
+			if forks++; leading && forks == forksPerTerm {
+				s.handOver()
+				leading = false
+			}
 		}
 		timeout = s.timeout()
 		s.exitWhenDone()
@@ -189,6 +209,12 @@ func (s *shepherd) lead(forker *script) {
 			return
 		}
 	}
+}
+
+// handOver makes a standby the leader.
+func (s *shepherd) handOver() {
+	s.term++
+	s.token <- struct{}{} // has room: only a leader's successor takes it
 }
 
 // mayFork keeps one worker from ever getting stuck.
@@ -265,7 +291,7 @@ func (s *shepherd) controlFrame(h wire.Header, payload []byte, descriptors []int
 	if len(descriptors) == 0 {
 		return nil
 	}
-	if len(descriptors) != h.Descriptors {
+	if len(descriptors) != h.Descriptors || slices.Max(descriptors) >= spareFiles() {
 		s.refuse(r, unix.EMFILE, "the shepherd has no descriptors left")
 		return nil
 	}
@@ -277,6 +303,16 @@ func (s *shepherd) controlFrame(h wire.Header, payload []byte, descriptors []int
 	r.spawn = spawn
 	s.queue = append(s.queue, r)
 	return nil
+}
+
+// spareFiles is the first of the descriptors that are not for programs: without
+// some of our own we could not look for what they leave behind.
+func spareFiles() int {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur > math.MaxInt32 {
+		return math.MaxInt32
+	}
+	return int(limit.Cur) - min(32, int(limit.Cur)/4)
 }
 
 // greet checks the host's greeting and answers it, also when it does not fit,
@@ -321,7 +357,8 @@ func (s *shepherd) refuse(r *request, errno unix.Errno, why string) {
 
 // spawn forks a program and tells the host what became of it. It returns false
 // when another worker leads by then.
-func (s *shepherd) spawn(forker *script, r *request) bool {
+func (s *shepherd) spawn(worker int, r *request) bool {
+	forker := s.scripts[worker]
 	mark := s.nextMark
 	s.nextMark++
 	s.alive[mark] = true
@@ -351,7 +388,7 @@ func (s *shepherd) spawn(forker *script, r *request) bool {
 		}
 	} else {
 		s.forks++
-		s.started(r, pid, mark)
+		s.started(r, pid, worker, mark)
 	}
 	s.forked.Broadcast()
 	forker.reset()
@@ -391,9 +428,8 @@ func (s *shepherd) watch() {
 		s.mu.Lock()
 		if s.forking {
 			s.forking = false
-			s.term++
 			s.stuck++
-			s.token <- struct{}{} // has room: only a leader's successor takes it
+			s.handOver()
 		}
 		s.mu.Unlock()
 	}
@@ -456,7 +492,7 @@ func (s *shepherd) exitWhenDone() {
 	if !s.lastSweep() {
 		return
 	}
-	if s.quiet >= quietPasses || nothingLeft() {
+	if orphans, sure := s.orphans(); s.quiet >= quietPasses || sure && len(orphans) == 0 {
 		os.Exit(0)
 	}
 	s.sweepWanted.Signal()

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -58,7 +59,7 @@ func (s *shepherd) sweep() {
 		default:
 			pause = min(2*pause, 5*time.Millisecond)
 		}
-		if pause > 0 && len(kill.found) > 0 {
+		if pause > 0 && (len(kill.found) > 0 || kill.unsure) {
 			time.Sleep(pause)
 		}
 	}
@@ -75,7 +76,7 @@ func (s *shepherd) hunts() (terminate, kill *hunt) {
 		delete(alive, mark)
 	}
 	hostGone := s.hostGone
-	kill = &hunt{signal: unix.SIGKILL, ours: s.isOurMark, belongs: func(mark uint64) bool {
+	kill = s.newHunt(unix.SIGKILL, func(mark uint64) bool {
 		switch {
 		case hunted[mark]:
 			return true
@@ -85,7 +86,8 @@ func (s *shepherd) hunts() (terminate, kill *hunt) {
 			return len(alive) == 0
 		}
 		return hostGone && !alive[mark]
-	}}
+	})
+	kill.hunted = hunted
 	if len(s.terminating) > 0 {
 		marks := make(map[uint64]bool)
 		groups := make(map[int]bool)
@@ -98,23 +100,41 @@ func (s *shepherd) hunts() (terminate, kill *hunt) {
 			}
 		}
 		s.terminating = nil
-		terminate = &hunt{signal: unix.SIGTERM, ours: s.isOurMark, skipGroups: groups, roots: leaders,
-			belongs: func(mark uint64) bool { return marks[mark] }}
+		terminate = s.newHunt(unix.SIGTERM, func(mark uint64) bool { return marks[mark] })
+		terminate.skipGroups, terminate.roots = groups, leaders
 	}
 	return terminate, kill
 }
+
+func (s *shepherd) newHunt(signal unix.Signal, belongs func(mark uint64) bool) *hunt {
+	return &hunt{signal: signal, belongs: belongs, ours: s.isOurMark,
+		adopted: s.adopted, forked: s.forkedLists[:], strangers: s.strangers}
+}
+
+// strangers takes the programs out of what a worker's list of children has
+// shown. It is not sure while a worker forks.
+func (s *shepherd) strangers(pids []int) (rest []int, sure bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(pids, s.isProgram), !s.forking && s.stuck == 0
+}
+
+func (s *shepherd) isProgram(pid int) bool { return s.byPID[pid] != nil || s.inFlight(pid) }
 
 // swept takes the result of a pass. A tree is gone when two passes in a row
 // have seen nothing of it.
 func (s *shepherd) swept(pass *hunt) {
 	for p := range s.draining {
-		if pass.found[p.mark] || pass.found[unmarked] {
+		if !pass.hunted[p.mark] {
+			continue // it has come since
+		}
+		if pass.found[p.mark] || pass.found[unmarked] || pass.unsure {
 			p.quiet = 0
 		} else {
 			p.quiet++
 		}
 	}
-	if len(pass.found) > 0 {
+	if len(pass.found) > 0 || pass.unsure {
 		s.quiet = 0
 	} else {
 		s.quiet++
@@ -128,6 +148,24 @@ func (s *shepherd) lastSweep() bool { return s.hostGone && !s.isBusy() }
 
 const quietPasses = 2
 
-// nothingLeft tells, of a program whose leader has just been reaped, that there
-// is nothing to sweep: the usual case, without a pass.
-func nothingLeft() bool { return len(orphans()) == 0 }
+// leftNothing tells, of a program that has just been reaped, that there is
+// nothing to sweep: the usual case, without a pass.
+func (s *shepherd) leftNothing(p *program) bool {
+	adopted, sure := readList(s.adopted)
+	if !sure || len(adopted) > 0 {
+		return false
+	}
+	siblings, sure := readList(s.forkedLists[p.worker])
+	return sure && !slices.ContainsFunc(siblings, func(pid int) bool { return !s.isProgram(pid) })
+}
+
+// orphans are all children that are no programs.
+func (s *shepherd) orphans() (pids []int, sure bool) {
+	pids, sure = readList(s.adopted)
+	for _, list := range s.forkedLists {
+		more, ok := readList(list)
+		pids = append(pids, slices.DeleteFunc(more, s.isProgram)...)
+		sure = sure && ok
+	}
+	return pids, sure
+}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"strconv"
 
@@ -28,7 +29,8 @@ func markOf(pid int) uint64 {
 	switch err := unix.Prlimit(pid, unix.RLIMIT_LOCKS, nil, &limit); err {
 	case nil:
 	case unix.EPERM:
-		limit.Cur = markInLimits(readAll("/proc/" + strconv.Itoa(pid) + "/limits")) // a setuid program
+		text, _ := readAll("/proc/" + strconv.Itoa(pid) + "/limits") // a setuid program
+		limit.Cur = markInLimits(text)
 	default:
 		return unmarked
 	}
@@ -55,23 +57,31 @@ func markInLimits(text []byte) uint64 {
 	return mark
 }
 
-// childrenOf lists the children of a process, also of its threads.
-func childrenOf(pid int) []int {
+// childrenOf lists the children of a process, also of its threads. sure is
+// false when there may be more, because we could not look.
+func childrenOf(pid int) (pids []int, sure bool) {
 	dir := "/proc/" + strconv.Itoa(pid) + "/task"
-	var pids []int
-	for _, thread := range entries(dir) {
-		pids = append(pids, parsePIDs(readAll(dir+"/"+thread+"/children"))...)
+	threads, sure := entries(dir)
+	for _, thread := range threads {
+		list, ok := readAll(dir + "/" + thread + "/children")
+		pids = append(pids, parsePIDs(list)...)
+		sure = sure && ok
 	}
-	return pids
+	return pids, sure
 }
 
-// orphans are the children of this process that it did not fork: those that
-// the kernel gave to the main thread, as the workers fork the programs.
-func orphans() []int {
-	return parsePIDs(readAll(orphansFile))
+// childList opens the list of a thread's children. It stays open: there must be
+// no lack of descriptors when it is read.
+func childList(thread int) (int, error) {
+	return unix.Open(fmt.Sprintf("/proc/self/task/%d/children", thread), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
-var orphansFile = "/proc/self/task/" + strconv.Itoa(os.Getpid()) + "/children"
+// readList reads an open list of children. sure is false when there may be
+// more, because we could not look.
+func readList(fd int) (pids []int, sure bool) {
+	list, sure := readFrom(fd)
+	return parsePIDs(list), sure
+}
 
 func parsePIDs(text []byte) []int {
 	var pids []int
@@ -83,48 +93,58 @@ func parsePIDs(text []byte) []int {
 	return pids
 }
 
-// entries lists a directory.
-func entries(dir string) []string {
+// entries lists a directory of /proc; nothing if it is gone. sure is false when
+// we could not look.
+func entries(dir string) (names []string, sure bool) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil
+		return nil, !isShortage(err)
 	}
 	defer unix.Close(fd)
-	var names []string
 	buf := make([]byte, 4096)
 	for {
 		n, err := unix.ReadDirent(fd, buf)
 		if err != nil || n <= 0 {
-			return names
+			return names, !isShortage(err)
 		}
 		_, _, names = unix.ParseDirent(buf[:n], -1, names)
 	}
 }
 
-// readAll reads a file of /proc; nothing if it is gone.
-func readAll(path string) []byte {
+// readAll reads a file of /proc; nothing if it is gone. sure is false when we
+// could not look.
+func readAll(path string) (all []byte, sure bool) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil
+		return nil, !isShortage(err)
 	}
 	defer unix.Close(fd)
-	var all []byte
+	return readFrom(fd)
+}
+
+// readFrom reads an open file of /proc from its beginning.
+func readFrom(fd int) (all []byte, sure bool) {
 	buf := make([]byte, 4096)
 	for {
-		n, err := unix.Read(fd, buf)
+		n, err := unix.Pread(fd, buf, int64(len(all)))
 		if err == unix.EINTR {
 			continue
 		}
 		if n <= 0 || err != nil {
-			return all
+			return all, !isShortage(err)
 		}
 		all = append(all, buf[:n]...)
 	}
 }
 
+// isShortage tells an error that says nothing about the file.
+func isShortage(err error) bool {
+	return err == unix.EMFILE || err == unix.ENFILE || err == unix.ENOMEM
+}
+
 // parentOf is a process's parent and whether it is a zombie: 0 if it is gone.
 func parentOf(pid int) (parent int, zombie bool) {
-	stat := readAll("/proc/" + strconv.Itoa(pid) + "/stat")
+	stat, _ := readAll("/proc/" + strconv.Itoa(pid) + "/stat")
 	// The name, in parentheses, may contain anything.
 	end := bytes.LastIndexByte(stat, ')')
 	if end < 0 {
@@ -144,13 +164,23 @@ type hunt struct {
 	signal unix.Signal
 
 	// belongs tells whether an orphan with that mark is to be hit. Marks that
-	// no shepherd's program has, or another shepherd's, are unmarked.
+	// no program of ours has had are unmarked.
 	belongs func(mark uint64) bool
 	ours    func(mark uint64) bool
 
+	adopted int // the list of the children that the kernel gave us
+
+	// The lists of the threads that fork. Beside the programs themselves, which
+	// strangers takes out, they have what those made with CLONE_PARENT. Where it
+	// is not sure, what is unmarked may be a program that is just being made.
+	forked    []int
+	strangers func(pids []int) (rest []int, sure bool)
+
 	roots      []int           // processes whose descendants are hit as well
 	skipGroups map[int]bool    // process groups that have got the signal already
+	hunted     map[uint64]bool // marks, for swept
 	found      map[uint64]bool // the marks of what there was to hit, zombies too
+	unsure     bool            // there may have been more, but we could not look
 	hits       int
 	seen       map[int]bool
 }
@@ -159,16 +189,42 @@ type hunt struct {
 func (h *hunt) run() {
 	h.found = make(map[uint64]bool)
 	h.seen = make(map[int]bool)
-	for _, pid := range orphans() {
-		if mark := h.mark(pid); h.belongs(mark) {
-			h.found[mark] = true
-			h.hit(pid, os.Getpid())
+	pids, sure := readList(h.adopted)
+	h.unsure = !sure
+	for _, pid := range pids {
+		h.consider(pid, true)
+	}
+	for _, list := range h.forked {
+		pids, sure := readList(list)
+		pids, settled := h.strangers(pids)
+		h.unsure = h.unsure || !sure
+		for _, pid := range pids {
+			h.consider(pid, settled)
 		}
 	}
 	for _, root := range h.roots {
-		for _, pid := range childrenOf(root) {
+		pids, _ := childrenOf(root)
+		for _, pid := range pids {
 			h.hit(pid, root)
 		}
+	}
+}
+
+// consider hits a child of ours if it belongs. What is unmarked is left for
+// later where it is not settled what it is.
+func (h *hunt) consider(pid int, settled bool) {
+	mark := h.mark(pid)
+	if mark == unmarked {
+		// A list leaves entries out when one that it has just shown is reaped.
+		// That one is gone, and has no mark.
+		if parent, _ := parentOf(pid); parent == 0 || !settled {
+			h.unsure = true
+			return
+		}
+	}
+	if h.belongs(mark) {
+		h.found[mark] = true
+		h.hit(pid, os.Getpid())
 	}
 }
 
@@ -188,23 +244,21 @@ func (h *hunt) hit(pid, parent int) {
 	h.seen[pid] = true
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
+		h.unsure = h.unsure || isShortage(err)
 		return // it is gone
 	}
-	defer unix.Close(fd)
 	// Before that its number may have become somebody else's: then it has
 	// another parent, or is one of our own programs.
 	now, zombie := parentOf(pid)
-	switch {
-	case now == parent && parent != os.Getpid():
-	case now == os.Getpid() && h.belongs(h.mark(pid)):
-	default:
-		return
+	var below []int
+	if now == parent && parent != os.Getpid() || now == os.Getpid() && h.belongs(h.mark(pid)) {
+		below, _ = childrenOf(pid)
+		if group, err := unix.Getpgid(pid); !zombie && (err != nil || !h.skipGroups[group]) {
+			h.hits++
+			_ = unix.PidfdSendSignal(fd, h.signal, nil, 0)
+		}
 	}
-	below := childrenOf(pid)
-	if group, err := unix.Getpgid(pid); !zombie && (err != nil || !h.skipGroups[group]) {
-		h.hits++
-		_ = unix.PidfdSendSignal(fd, h.signal, nil, 0)
-	}
+	_ = unix.Close(fd) // now: a tree may be deep
 	for _, child := range below {
 		h.hit(child, pid)
 	}

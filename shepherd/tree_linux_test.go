@@ -23,40 +23,20 @@ import (
 var shapes = []struct {
 	name   string
 	script string
-	helper string
 }{
-	{name: "a session of its own", script: `setsid sleep 1000 & echo $!; echo ready; read x`},
-	{name: "an orphan with a session", script: `sh -c 'setsid sleep 1000 >/dev/null & echo $!'; echo ready; read x`},
-	{name: "without environment and descriptors", script: `env -i setsid sleep 1000 <&- >&- 2>&- & echo $!; echo ready; read x`},
-	{name: "a suspended one", script: `setsid sh -c 'kill -STOP $$' & echo $!; echo ready; read x`},
-	{name: "one that ignores everything", script: `(trap "" HUP INT QUIT TERM USR1 USR2; exec setsid sleep 1000) & echo $!; echo ready; read x`},
-	{name: "a chain of sessions", script: `setsid sh -c 'setsid sh -c "setsid sleep 1000 & echo \$!; echo \$\$; echo ready; wait" & echo $!; wait' & read x`},
-	{name: "many", script: `for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do setsid sleep 1000 & echo $!; done; echo ready; read x`},
-	{name: "a child of its parent", helper: "clone parent"},
-}
-
-func init() {
-	// Its child is the shepherd's child from the beginning, in a session of its
-	// own, and no orphan.
-	roles["clone parent"] = func() {
-		pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{
-			Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_PARENT},
-		})
-		must(err)
-		fmt.Println(pid)
-		fmt.Println("ready")
-		_, _ = io.Copy(io.Discard, os.Stdin)
-	}
+	{"a session of its own", `setsid sleep 1000 & echo $!; echo ready; read x; exit 0`},
+	{"an orphan with a session", `sh -c 'setsid sleep 1000 >/dev/null & echo $!'; echo ready; read x; exit 0`},
+	{"without environment and descriptors", `env -i setsid sleep 1000 <&- >&- 2>&- & echo $!; echo ready; read x; exit 0`},
+	{"a suspended one", `setsid sh -c 'kill -STOP $$' & echo $!; echo ready; read x; exit 0`},
+	{"one that ignores everything", `(trap "" HUP INT QUIT TERM USR1 USR2; exec setsid sleep 1000) & echo $!; echo ready; read x; exit 0`},
+	{"a chain of sessions", `setsid sh -c 'setsid sh -c "setsid sleep 1000 & echo \$!; echo \$\$; echo ready; wait" & echo $!; wait' & read x; exit 0`},
+	{"many", `for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do setsid sleep 1000 & echo $!; done; echo ready; read x; exit 0`},
 }
 
 // runShape runs a program, and returns it with what has got away from it.
-func (h *host) runShape(script, helper string, change func(o *core.Options)) (*process, []mortal) {
+func (h *host) runShape(script string, change func(o *core.Options)) (*process, []mortal) {
 	h.t.Helper()
-	o := shell(script)
-	if helper != "" {
-		o = h.helper(helper)
-	}
-	p := h.run(with(o, change))
+	p := h.run(with(shell(script), change))
 	var away []mortal
 	for {
 		line := p.line()
@@ -86,9 +66,9 @@ func TestTreeDies(t *testing.T) {
 	for _, shape := range shapes {
 		t.Run(shape.name, func(t *testing.T) {
 			h := newHost(t)
-			sibling, siblings := h.runShape(shape.script, shape.helper, func(*core.Options) {})
+			sibling, siblings := h.runShape(shape.script, func(*core.Options) {})
 			for _, end := range ends {
-				p, away := h.runShape(shape.script, shape.helper, func(o *core.Options) { o.KillTimeout = long })
+				p, away := h.runShape(shape.script, func(o *core.Options) { o.KillTimeout = long })
 				requireAlive(t, away...)
 				end.act(p)
 				p.wait()
@@ -109,8 +89,8 @@ func TestTreeDiesWithRelease(t *testing.T) {
 	for _, shape := range shapes {
 		t.Run(shape.name, func(t *testing.T) {
 			h := newHost(t)
-			p, away := h.runShape(shape.script, shape.helper, func(*core.Options) {})
-			_, siblings := h.runShape(shape.script, shape.helper, func(*core.Options) {})
+			p, away := h.runShape(shape.script, func(*core.Options) {})
+			_, siblings := h.runShape(shape.script, func(*core.Options) {})
 			p.release()
 			awaitGone(t, away...)
 			requireAlive(t, siblings...)
@@ -118,6 +98,55 @@ func TestTreeDiesWithRelease(t *testing.T) {
 			awaitGone(t, siblings...)
 		})
 	}
+}
+
+// A child that is its maker's sibling is no orphan: it is the shepherd's own
+// child from the beginning. The end of the host is its end, too.
+func TestSiblingOfProgram(t *testing.T) {
+	h := newHost(t)
+	p := h.run(h.helper("clone parent"))
+	sibling := watch(t, p.number())
+	p.closeStdin()
+	p.wait()
+	h.closeControls()
+	awaitGone(t, sibling)
+}
+
+func init() {
+	roles["clone parent"] = func() {
+		pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{
+			Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_PARENT},
+		})
+		must(err)
+		fmt.Println(pid)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}
+}
+
+// A shepherd that has no descriptor left can't look for what has got away. It
+// does not say that it is gone, then, and kills it as soon as it can look.
+func TestTreeWithoutDescriptors(t *testing.T) {
+	h := newHost(t)
+	p, away := h.runShape(shapes[0].script, func(*core.Options) {})
+	other, others := h.runShape(shapes[0].script, func(o *core.Options) { o.Flags = core.Linger })
+	pid := h.shepherdPID()
+	var saved unix.Rlimit
+	require.NoError(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &saved))
+	require.NoError(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 4, Max: saved.Max}, nil))
+	leader := watch(t, p.pid())
+	p.closeStdin()
+	awaitGone(t, leader)
+	if p.Poll().Phase == core.Ended {
+		requireDead(t, away...)
+	}
+	other.closeStdin()
+	other.wait()
+	requireAlive(t, others...)
+	require.NoError(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, &saved, nil))
+	p.requireEnd(0, -1, wire.ReasonOwn)
+	requireDead(t, away...)
+	other.release()
+	awaitGone(t, others...)
 }
 
 // A shepherd of its own runs one program, and ends with it. Another's death is
