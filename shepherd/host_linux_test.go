@@ -45,6 +45,7 @@ type host struct {
 	role string // of its shepherds
 
 	unprivileged bool // whatever this process is
+	groups       []uint32
 	unguarded    bool // its shepherds have no guardian
 
 	mu        sync.Mutex

@@ -87,6 +87,7 @@ func prepare() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("prctl PR_SET_CHILD_SUBREAPER: %w", err)
 	}
+	ignoreNothing()
 	dropSignals()
 	nameProcess("netrunner-shepherd")
 	raiseFileLimit()
@@ -111,6 +112,20 @@ func nameProcess(name string) {
 func dropSignals() {
 	signal.Notify(make(chan os.Signal), unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT,
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPIPE)
+}
+
+// ignoreNothing resets the signals that we were started with as ignored, which
+// programs would inherit. Package os/signal does not know them all: glibc's
+// posix_spawn(3) leaves 32 and 33, its own, ignored.
+func ignoreNothing() {
+	const sigIgn = 1
+	for number := uintptr(1); number <= lastSignal; number++ {
+		var action [4]uint64 // the kernel's struct sigaction, the handler first
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, number, 0, uintptr(unsafe.Pointer(&action)), 8, 0, 0)
+		if errno == 0 && action[0] == sigIgn {
+			_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, number, uintptr(unsafe.Pointer(&defaultAction)), 0, 8, 0, 0)
+		}
+	}
 }
 
 // raiseFileLimit allows as many programs as the host's hard limit does. Each

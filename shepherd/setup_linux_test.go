@@ -336,6 +336,28 @@ func testSettings(t *testing.T, h *host) {
 	require.Len(t, h.shepherds, 1)
 }
 
+// Whoever becomes somebody else keeps no group of the host's.
+func TestHostsGroupsAreDropped(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may become somebody else")
+	}
+	h := newHost(t)
+	h.groups = []uint32{7, 8}
+	for flags, want := range map[core.Flags]string{
+		0:                            "7 8",
+		core.SetUID:                  "",
+		core.SetGID:                  "",
+		core.SetUID | core.SetGID:    "",
+		core.SetGroups:               "9",
+		core.SetUID | core.SetGroups: "9",
+	} {
+		pid := h.runCat(func(o *core.Options) {
+			o.Flags, o.UID, o.GID, o.Groups = flags, 12345, 23456, []uint32{9}
+		}).pid()
+		require.Equal(t, want, status(t, pid, "Groups"), "flags %#x", flags)
+	}
+}
+
 func niceness(t *testing.T, pid int) int {
 	t.Helper()
 	n, err := strconv.Atoi(stat(pid)[16])

@@ -327,11 +327,16 @@ func (h *host) gid() uint32 {
 	return uint32(os.Getgid())
 }
 
-// credential is what the shepherds of an unprivileged host run with, or nil
-// where this process has no privilege itself.
+// credential is what the shepherds run with that are not to be as this process
+// is, or nil where it has no privilege itself.
 func (h *host) credential() *syscall.Credential {
-	if !h.unprivileged || os.Getuid() != 0 {
+	switch {
+	case os.Getuid() != 0:
 		return nil
+	case h.unprivileged:
+		return &syscall.Credential{Uid: 65534, Gid: 65534}
+	case h.groups != nil:
+		return &syscall.Credential{Groups: h.groups}
 	}
-	return &syscall.Credential{Uid: 65534, Gid: 65534}
+	return nil
 }

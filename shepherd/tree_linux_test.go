@@ -18,8 +18,9 @@ import (
 )
 
 // shapes are ways for a process to get away from the program that has made it.
-// Each script prints the process ids of what has got away, then "ready", and
-// ends with its input. All of that must be dead when the program's end is told.
+// Each script, or helper program, prints the process ids of what has got away,
+// then "ready", and ends with its input. All of that must be dead when the
+// program's end is told.
 var shapes = []struct {
 	name   string
 	script string
@@ -31,12 +32,30 @@ var shapes = []struct {
 	{"one that ignores everything", `(trap "" HUP INT QUIT TERM USR1 USR2; exec setsid sleep 1000) & echo $!; echo ready; read x; exit 0`},
 	{"a chain of sessions", `setsid sh -c 'setsid sh -c "setsid sleep 1000 & echo \$!; echo \$\$; echo ready; wait" & echo $!; wait' & read x; exit 0`},
 	{"many", `for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do setsid sleep 1000 & echo $!; done; echo ready; read x; exit 0`},
+	{"a sibling of the program", "clone parent"},
+}
+
+func init() {
+	// Its child is the shepherd's child from the beginning, and no orphan.
+	roles["clone parent"] = func() {
+		pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{
+			Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_PARENT},
+		})
+		must(err)
+		fmt.Println(pid)
+		fmt.Println("ready")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}
 }
 
 // runShape runs a program, and returns it with what has got away from it.
 func (h *host) runShape(script string, change func(o *core.Options)) (*process, []mortal) {
 	h.t.Helper()
-	p := h.run(with(shell(script), change))
+	o := shell(script)
+	if roles[script] != nil {
+		o = h.helper(script)
+	}
+	p := h.run(with(o, change))
 	var away []mortal
 	for {
 		line := p.line()
@@ -97,29 +116,6 @@ func TestTreeDiesWithRelease(t *testing.T) {
 			h.closeControls()
 			awaitGone(t, siblings...)
 		})
-	}
-}
-
-// A child that is its maker's sibling is no orphan: it is the shepherd's own
-// child from the beginning. The end of the host is its end, too.
-func TestSiblingOfProgram(t *testing.T) {
-	h := newHost(t)
-	p := h.run(h.helper("clone parent"))
-	sibling := watch(t, p.number())
-	p.closeStdin()
-	p.wait()
-	h.closeControls()
-	awaitGone(t, sibling)
-}
-
-func init() {
-	roles["clone parent"] = func() {
-		pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{
-			Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_PARENT},
-		})
-		must(err)
-		fmt.Println(pid)
-		_, _ = io.Copy(io.Discard, os.Stdin)
 	}
 }
 
