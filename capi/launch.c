@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,7 +72,8 @@ struct launch {
 	const char *path;
 	int null;
 	int control;
-	volatile int error; /* of the step that failed, or 0 */
+	volatile int error;     /* of the step that failed, or 0 */
+	volatile bool executed; /* it was the last, execve(2) */
 	const char *volatile step;
 	volatile pid_t pid;
 	char *stack; /* of the second child */
@@ -130,6 +132,7 @@ __attribute__((no_sanitize("address", "undefined"))) static int execute(void *ar
 	/* Whatever the host has open without close-on-exec stays the host's. */
 	close_from(CONTROL + 1);
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
+	l->executed = true;
 	syscall(SYS_execve, l->path, argv, envp);
 	return give_up(l, "execve");
 }
@@ -168,9 +171,10 @@ static int launch(struct launch *l, char *why, size_t whylen)
 	munmap(stacks, 2 * STACK);
 	if (child < 0)
 		return fail(-error, why, whylen, "clone: %s", nr_strerror(error));
+	/* Anything before execve(2) is a lack of resources, not of a shepherd. */
 	if (l->error)
-		return fail(-ENOPKG, why, whylen, "%s %s: %s", l->step, l->path,
-			    nr_strerror(l->error));
+		return fail(l->executed ? -ENOPKG : -l->error, why, whylen, "%s %s: %s", l->step,
+			    l->path, nr_strerror(l->error));
 	return 0;
 }
 

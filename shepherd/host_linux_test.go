@@ -98,8 +98,16 @@ func (h *host) on(t *testing.T) {
 // newHost returns a host, and arranges for the checks at the end: the
 // shepherds end by themselves, without a word of complaint, when the host is
 // done with them, and no process and no descriptor is left.
-func newHost(t testing.TB) *host { return newHostWith(t, "shepherd") }
+//
+// Its shepherds have no guardian, for speed.
+func newHost(t testing.TB) *host {
+	t.Helper()
+	h := newHostWith(t, "shepherd")
+	h.unguarded = true
+	return h
+}
 
+// newHostWith returns a host whose shepherds have a role, and a guardian.
 func newHostWith(t testing.TB, role string) *host {
 	t.Helper()
 	before := descriptors(t)

@@ -184,7 +184,7 @@ func TestShepherdIsKilled(t *testing.T) {
 }
 
 func testShepherdIsKilled(t *testing.T, victim func(h *host) int) {
-	h := newHost(t)
+	h := newHostWith(t, "shepherd")
 	p := h.run(with(shell(`sleep 1000 & echo $!; setsid sleep 1000 & echo $!; `+stubborn), func(o *core.Options) { o.KillTimeout = long }))
 	tree := []mortal{watch(t, p.pid()), watch(t, p.number()), watch(t, p.number())}
 	p.requireLine("ready")
@@ -207,7 +207,7 @@ func testShepherdIsKilled(t *testing.T, victim func(h *host) int) {
 // A host that changes what its programs inherit gets a new shepherd for the
 // next ones. The old one ends with its last program.
 func TestIdentityChange(t *testing.T) {
-	h := newHost(t)
+	h := newHostWith(t, "shepherd")
 	p := h.runCat(func(*core.Options) {})
 	first := h.shepherds[0]
 

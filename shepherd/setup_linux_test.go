@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -188,6 +190,32 @@ func testSignalDispositions(t *testing.T, h *host) {
 	}
 }
 
+// Also under a shepherd that was started with signals ignored and blocked, as
+// by nohup(1), a daemon, or a runtime that ignores SIGCHLD.
+func TestIgnoredSignalsAreReset(t *testing.T) {
+	h := newHostWith(t, "ignoring shepherd")
+	testSignalDispositions(t, h)
+	p := h.run(shell("kill -TSTP $$; sleep 1000"))
+	await(t, "it to be suspended", func() bool { return state(p.pid()) == 'T' })
+	require.Zero(t, p.signal(unix.SIGHUP))
+	require.Zero(t, p.signal(unix.SIGCONT))
+	p.requireEnd(-1, int(unix.SIGHUP), wire.ReasonKilled)
+}
+
+func init() {
+	roles["ignoring shepherd"] = func() {
+		signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE, unix.SIGALRM, unix.SIGTERM, unix.SIGUSR1,
+			unix.SIGCHLD, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGWINCH, unix.Signal(40))
+		runtime.LockOSThread()
+		var set unix.Sigset_t
+		for i := range set.Val {
+			set.Val[i] = ^uint64(0)
+		}
+		must(unix.PthreadSigmask(unix.SIG_BLOCK, &set, nil))
+		must(unix.Exec("/proc/self/exe", append([]string{"shepherd"}, os.Args[1:]...), environment))
+	}
+}
+
 // What a program is told to be.
 func testSettings(t *testing.T, h *host) {
 	t.Run("nothing", func(t *testing.T) {
@@ -333,7 +361,6 @@ func testSettings(t *testing.T, h *host) {
 			o.Flags, o.UID, o.GID, o.Cwd = core.SetUID|core.SetGID, 12345, 12345, filepath.Join(dir, "x")
 		})).requireFailure(unix.EACCES, "chdir "+filepath.Join(dir, "x")+": permission denied")
 	})
-	require.Len(t, h.shepherds, 1)
 }
 
 // Whoever becomes somebody else keeps no group of the host's.

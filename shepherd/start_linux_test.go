@@ -21,24 +21,31 @@ import (
 // The main job must be the same whichever way programs are forked.
 func TestMainJob(t *testing.T) {
 	for _, role := range []string{"shepherd", "shepherd without clone3", "shepherd refused clone3"} {
-		for _, c := range []struct {
-			name string
-			test func(t *testing.T, h *host)
-		}{
-			{"exit codes", testExitCodes},
-			{"ends by signals", testEndBySignal},
-			{"failures", testExecFailures},
-			{"lookup", testLookup},
-			{"descriptors", testDescriptors},
-			{"random descriptors", testRandomDescriptors},
-			{"signal dispositions", testSignalDispositions},
-			{"settings", testSettings},
-			{"the rest of a group", testGroupDiesFirst},
-			{"signals exactly once", testSignalsExactlyOnce},
-			{"many", testMany},
-		} {
-			t.Run(role+"/"+c.name, func(t *testing.T) { c.test(t, newHostWith(t, role)) })
-		}
+		t.Run(role, func(t *testing.T) {
+			h := newHostWith(t, role)
+			for _, c := range []struct {
+				name string
+				test func(t *testing.T, h *host)
+			}{
+				{"failures", testExecFailures},
+				{"exit codes", testExitCodes},
+				{"ends by signals", testEndBySignal},
+				{"lookup", testLookup},
+				{"descriptors", testDescriptors},
+				{"random descriptors", testRandomDescriptors},
+				{"signal dispositions", testSignalDispositions},
+				{"settings", testSettings},
+				{"the rest of a group", testGroupDiesFirst},
+				{"signals exactly once", testSignalsExactlyOnce},
+				{"many", testMany},
+			} {
+				t.Run(c.name, func(t *testing.T) {
+					h.on(t)
+					c.test(t, h)
+				})
+			}
+			require.Len(t, h.shepherds, 1)
+		})
 	}
 }
 
@@ -117,7 +124,6 @@ func testExecFailures(t *testing.T, h *host) {
 			h.spawn(c.o).requireFailure(c.errno, c.why)
 		})
 	}
-	require.Len(t, h.shepherds, 1)
 	await(t, "the failed ones to be reaped", func() bool { return len(children(t, h.shepherdPID())) == 0 })
 	h.run(command("true")).requireEnd(0, -1, wire.ReasonOwn)
 }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -82,9 +85,10 @@ func TestTreeDies(t *testing.T) {
 		{"a stop", func(p *process) { p.stop(wire.ReasonKilled) }},
 		{"a stop for its output", func(p *process) { p.stop(wire.ReasonOutput) }},
 	}
+	h := newHostWith(t, "shepherd")
 	for _, shape := range shapes {
 		t.Run(shape.name, func(t *testing.T) {
-			h := newHost(t)
+			h.on(t)
 			sibling, siblings := h.runShape(shape.script, func(*core.Options) {})
 			for _, end := range ends {
 				p, away := h.runShape(shape.script, func(o *core.Options) { o.KillTimeout = long })
@@ -107,7 +111,7 @@ func TestTreeDies(t *testing.T) {
 func TestTreeDiesWithRelease(t *testing.T) {
 	for _, shape := range shapes {
 		t.Run(shape.name, func(t *testing.T) {
-			h := newHost(t)
+			h := newHostWith(t, "shepherd")
 			p, away := h.runShape(shape.script, func(*core.Options) {})
 			_, siblings := h.runShape(shape.script, func(*core.Options) {})
 			p.release()
@@ -119,10 +123,84 @@ func TestTreeDiesWithRelease(t *testing.T) {
 	}
 }
 
+// Being stopped is SIGTERM to the whole tree, not only to the program's group,
+// and grace for all of it.
+func TestStopReachesTree(t *testing.T) {
+	h := newHostWith(t, "shepherd")
+	sibling, _ := h.runShape(shapes[0].script, func(*core.Options) {})
+	for name, act := range map[string]func(p *process){
+		"stop":    func(p *process) { p.stop(wire.ReasonKilled) },
+		"release": func(p *process) { p.Release() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h.on(t)
+			p := h.run(with(h.helper("polite family"), func(o *core.Options) { o.KillTimeout = long }))
+			leader := watch(t, p.pid())
+			p.requireLine("ready")
+			act(p)
+			p.requireLine("term")
+			requireAlive(t, leader)
+			p.closeStdin()
+			p.requireLine("bye")
+			awaitGone(t, leader)
+			require.Empty(t, p.text())
+		})
+	}
+	require.Zero(t, sibling.signal(0))
+}
+
+func init() {
+	// It outlives SIGTERM, and ends with its child, which has a session of its
+	// own, and is polite.
+	roles["polite family"] = func() {
+		signal.Notify(make(chan os.Signal, 1), unix.SIGTERM)
+		child := exec.Command("/proc/self/exe")
+		child.Args = []string{polite}
+		child.Stdin, child.Stdout = os.Stdin, os.Stdout
+		child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		_ = child.Run()
+	}
+}
+
+// A shepherd with as many programs as it has descriptors for still has some to
+// look for what they leave behind.
+func TestTreesOfFullShepherd(t *testing.T) {
+	h := newHost(t)
+	h.run(command("true")).requireEnd(0, -1, wire.ReasonOwn)
+	pid := h.shepherdPID()
+	var saved unix.Rlimit
+	require.NoError(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &saved))
+	limit := uint64(slices.Max(sortedKeys(files(t, pid)))) + 40
+	require.NoError(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: saved.Max}, nil))
+	var all []*process
+	var away []mortal
+	for {
+		p := h.spawn(shell(shapes[0].script))
+		await(t, "its start, or its failure", func() bool { return p.Poll().Phase != core.Starting })
+		if p.Poll().Phase == core.Failed {
+			p.requireFailure(unix.EMFILE, "the shepherd has no descriptors left")
+			break
+		}
+		away = append(away, watch(t, p.number()))
+		p.requireLine("ready")
+		all = append(all, p)
+		require.Less(t, len(all), int(limit))
+	}
+	require.NotEmpty(t, all)
+	for _, p := range all {
+		p.closeStdin()
+	}
+	for _, p := range all {
+		p.requireEnd(0, -1, wire.ReasonOwn)
+	}
+	requireDead(t, away...)
+	h.run(command("true")).requireEnd(0, -1, wire.ReasonOwn)
+}
+
 // A shepherd that has no descriptor left can't look for what has got away. It
 // does not say that it is gone, then, and kills it as soon as it can look.
 func TestTreeWithoutDescriptors(t *testing.T) {
-	h := newHost(t)
+	h := newHostWith(t, "shepherd")
 	p, away := h.runShape(shapes[0].script, func(*core.Options) {})
 	other, others := h.runShape(shapes[0].script, func(o *core.Options) { o.Flags = core.Linger })
 	pid := h.shepherdPID()
@@ -148,7 +226,7 @@ func TestTreeWithoutDescriptors(t *testing.T) {
 // A shepherd of its own runs one program, and ends with it. Another's death is
 // nothing to it.
 func TestOwnShepherd(t *testing.T) {
-	h := newHost(t)
+	h := newHostWith(t, "shepherd")
 	shared := h.runCat(func(*core.Options) {})
 	own := func(o *core.Options) { o.Flags |= core.OwnShepherd }
 	first, second := h.runCat(own), h.runCat(own)

@@ -173,8 +173,11 @@ func TestHostOfAnotherVersion(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newRawHost(t)
+			// A library does not wait for the answer to its greeting.
+			require.NoError(t, unix.Kill(h.shepherdPID(), unix.SIGSTOP))
 			greet(h)
-			p := h.ask(catSpawn().Encode(2), 2) // as a library does, which does not wait
+			p := h.ask(catSpawn().Encode(2), 2)
+			require.NoError(t, unix.Kill(h.shepherdPID(), unix.SIGCONT))
 			f := h.next(h.control)
 			require.Equal(t, wire.TypeHello, f.Type)
 			hello, err := wire.ParseHello(f.payload)

@@ -266,7 +266,7 @@ static bool is_explained(int64_t error)
 		return error == -EMFILE;
 	case FEW_PROCESSES:
 		/* The second where a shepherd of its own can't have its threads. */
-		return error == -EAGAIN || error == -ENOPKG;
+		return error == -EAGAIN || error == -ENOMEM || error == -ENOPKG;
 	default:
 		return false;
 	}
