@@ -99,8 +99,6 @@ done
 for test in "$BUILD"/asan/tests/test_*; do
 	suite "c, sanitized: ${test##*/}" "$test"
 done
-# Always the same plan; make chaos makes others.
-suite "chaos" "$BUILD/tests/chaos" -n 40 -s 1
 if [[ $(id -u) == 0 ]] && as_nobody test -x "$BUILD/tests/testprog"; then
 	for test in "$BUILD"/tests/test_*; do
 		suite "c, unprivileged: ${test##*/}" as_nobody "$test"
