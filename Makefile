@@ -133,11 +133,14 @@ demo: deps ## install what is missing, build, and run the main job on real input
 deps: ## install what building and testing need
 	@tests/deps.sh
 
+# What only one binding knows: how its package is made.
+include $(wildcard bindings/*/*.mk)
+
 .PHONY: clean
 clean: ## remove what has been built
 	rm -rf $(BUILD)
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | sort | while IFS='|' read -r target text; do \
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | sort | while IFS='|' read -r target text; do \
 		printf '%-15s %s\n' "$$target" "$$text"; done

@@ -313,6 +313,9 @@ func (p *Process) poll() {
 		}
 	}
 	if p.state.Final() {
+		// The shepherd greeted before it said anything of p. Taking that now
+		// closes its pidfd, even if this was its only program.
+		_ = p.greet()
 		// Readable for ever: the shepherd may not have ended its side yet.
 		_ = unix.Shutdown(p.socket, unix.SHUT_RD)
 		if !p.linger {

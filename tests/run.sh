@@ -110,6 +110,10 @@ fi
 for script in tests/scripts/*.sh; do
 	[[ $script == */lib.sh ]] || suite "script: ${script##*/}" "$script"
 done
+suite "chaos" "$BUILD/tests/chaos" -n 40 -s 1
+for tests in bindings/*/run-tests; do
+	[[ -x $tests ]] && suite "binding: $(basename "${tests%/run-tests}")" "$tests"
+done
 suite "no shepherd is left" no_shepherds
 
 echo "$passed passed, $failed failed, $skipped skipped"
