@@ -174,16 +174,10 @@ func (o *Options) checkDescriptors() error {
 
 // checkSupported refuses the parts of the interface that do not exist yet.
 func (o *Options) checkSupported() error {
-	missing := ""
-	switch {
-	case o.CgroupBase != "" || o.CgroupPath != "" || len(o.CgroupSet) > 0:
-		missing = "cgroup_base, cgroup_path, cgroup_set"
-	case o.Flags&PIDNamespace != 0:
-		missing = "NR_PID_NAMESPACE"
-	default:
-		return nil
+	if o.CgroupBase != "" || o.CgroupPath != "" || len(o.CgroupSet) > 0 {
+		return &Error{unix.ENOTSUP, "cgroup_base, cgroup_path, cgroup_set: not supported by this version"}
 	}
-	return &Error{unix.ENOTSUP, missing + ": not supported by this version"}
+	return nil
 }
 
 // file is what to execute.

@@ -171,6 +171,7 @@ func wireFlags(f Flags) wire.SpawnFlags {
 	}{
 		{Session, wire.SpawnSession},
 		{Linger, wire.SpawnLinger},
+		{PIDNamespace, wire.SpawnPIDNamespace},
 		{NoNewPrivs, wire.SpawnNoNewPrivs},
 		{SetUID, wire.SpawnUID},
 		{SetGID, wire.SpawnGID},

@@ -18,6 +18,7 @@ import (
 // program is a program that runs, or that has left something running.
 type program struct {
 	pid    int    // and the id of its process group
+	init   int    // of its PID namespace, 0: it has none, or that is gone
 	mark   uint64 // of all its descendants
 	worker int    // whose child it is
 	socket int    // the process socket, -1 when the host has no more use for it
@@ -39,9 +40,9 @@ type program struct {
 }
 
 // started takes a program in whose execve(2) has succeeded.
-func (s *shepherd) started(r *request, pid, worker int, mark uint64) {
+func (s *shepherd) started(r *request, pid, init, worker int, mark uint64) {
 	p := &program{
-		pid: pid, worker: worker, mark: mark, socket: r.descriptors[0], index: -1,
+		pid: pid, init: init, worker: worker, mark: mark, socket: r.descriptors[0], index: -1,
 		linger:      r.spawn.Flags&wire.SpawnLinger != 0,
 		killTimeout: time.Duration(r.spawn.KillTimeout),
 	}
@@ -52,6 +53,9 @@ func (s *shepherd) started(r *request, pid, worker int, mark uint64) {
 	s.send(p.socket, (&wire.Started{PID: int32(pid)}).Encode())
 
 	s.byPID[pid] = p
+	if init > 0 {
+		s.byInit[init] = p
+	}
 	s.bySocket[p.socket] = p
 	if err := s.watchDescriptor(p.socket); err != nil || s.hostGone {
 		s.abandon(p) // ENOMEM or ENOSPC: what can't be watched must not run
@@ -131,6 +135,9 @@ func (s *shepherd) signal(p *program, sig unix.Signal) unix.Errno {
 // signalRest signals the group of a program that has been reaped. Its number
 // is still that group's as long as one of our own children is in it.
 func (s *shepherd) signalRest(p *program, sig unix.Signal) unix.Errno {
+	if p.init > 0 {
+		return signalBelow(p.init, p.pid, sig)
+	}
 	if !s.groupLives(p) {
 		return unix.ESRCH
 	}
@@ -165,6 +172,7 @@ func (s *shepherd) kill(p *program) {
 	s.disarm(p)
 	p.stopping = true
 	s.signal(p, unix.SIGKILL)
+	killInit(p)
 	if p.ended && p.linger {
 		delete(s.waning, p)
 		s.drain(p)
@@ -257,9 +265,33 @@ func outcome(status unix.WaitStatus, usage *unix.Rusage) wire.Exited {
 	return e
 }
 
+// killInit has the kernel kill all of a PID namespace. The init is our child and
+// has not been reaped, so its number is nobody else's.
+func killInit(p *program) {
+	if p.init > 0 {
+		_ = unix.Kill(p.init, unix.SIGKILL)
+	}
+}
+
+// initEnded reaps the init of a PID namespace. There is nothing left in that:
+// the kernel has waited for the last of it (zap_pid_ns_processes).
+func (s *shepherd) initEnded(p *program) {
+	reapChild(p.init)
+	delete(s.byInit, p.init)
+	p.init = 0
+	if p.ended {
+		delete(s.waning, p)
+		s.finish(p)
+	}
+}
+
 // drain has the rest of a program's tree killed, and finishes the program when
 // it is gone.
 func (s *shepherd) drain(p *program) {
+	if p.init > 0 {
+		killInit(p)
+		return
+	}
 	if s.leftNothing(p) {
 		s.finish(p)
 		return
@@ -279,7 +311,7 @@ func (s *shepherd) finishWaned() {
 	for p := range s.waning {
 		if !s.treeLives(p) {
 			delete(s.waning, p)
-			s.finish(p)
+			s.drain(p)
 		}
 	}
 }
@@ -324,6 +356,10 @@ func (s *shepherd) groupLives(p *program) bool {
 
 // treeLives tells whether any orphan of a program is left.
 func (s *shepherd) treeLives(p *program) bool {
+	if p.init > 0 {
+		below, sure := childrenOf(p.init)
+		return !sure || len(below) > 0
+	}
 	pids, sure := s.orphans()
 	return !sure || slices.ContainsFunc(pids, func(pid int) bool { return markOf(pid) == p.mark })
 }

@@ -25,7 +25,17 @@ type script struct {
 	steps []step     // what the rows do, for messages
 	keep  [][]uint64 // memory that rows point to
 
-	tid    atomic.Int32 // the child, from before it runs until it is known
+	flags uintptr // of clone(2), beside the usual
+
+	// The child is the program or, with a PID namespace, its founder. All of
+	// these are set from before they run until what became of them is known.
+	child   atomic.Int32
+	init    atomic.Int32
+	program struct {
+		pid        atomic.Int32
+		row, child int // of the clone(2) that makes it, and of what it does
+	}
+
 	failed *row
 	args   cloneArgs // here, as a stack may move under a uintptr
 }
@@ -35,6 +45,7 @@ type row struct {
 	trap, a0, a1, a2, a3 uintptr
 	tolerated            uint64 // bit n: go on after errno n
 	result               int64  // what it returned, a negative errno for an error
+	child                *row   // where to go on if it returned 0, nil: with the next row
 }
 
 // step describes a row: "chdir", "/nowhere".
@@ -46,6 +57,7 @@ type step struct {
 func (s *script) reset() {
 	clear(s.rows) // they point to memory that is not ours any more
 	s.rows, s.steps, s.keep = s.rows[:0], s.steps[:0], s.keep[:0]
+	s.flags, s.program.child = 0, 0
 }
 
 func (s *script) add(name string, subject any, trap, a0, a1, a2, a3 uintptr) *row {
@@ -82,11 +94,11 @@ type cloneArgs struct {
 // filter, has refused clone3(2).
 var withoutClone3 atomic.Bool
 
-// run makes the child and returns its pid when it has executed. An error is a
-// *stepError; then no child is left. The caller is locked to a thread which
-// lives as long as the shepherd, as PR_SET_PDEATHSIG is about that thread.
+// run makes the child and returns the program's pid when it has executed. An
+// error is a *stepError; then no child is left. The caller is locked to a thread
+// which lives as long as the shepherd, as PR_SET_PDEATHSIG is about that thread.
 func (s *script) run() (int, error) {
-	s.tid.Store(0)
+	s.forgetProcesses()
 	s.failed = nil
 
 	pid := -int(unix.ENOSYS)
@@ -94,29 +106,59 @@ func (s *script) run() (int, error) {
 		pid = s.clone3()
 	}
 	if pid == -int(unix.ENOSYS) || pid == -int(unix.EPERM) {
-		withoutClone3.Store(true)
-		pid = s.clone()
-	}
-	if pid < 0 {
-		return 0, &stepError{unix.Errno(-pid), step{name: "clone"}}
-	}
-	if s.failed == nil {
-		return pid, nil
-	}
-	for {
-		_, err := unix.Wait4(pid, nil, unix.WALL, nil)
-		if err != unix.EINTR {
-			break
+		if pid = s.clone(); pid > 0 {
+			withoutClone3.Store(true)
 		}
 	}
+	if pid < 0 {
+		return 0, &stepError{unix.Errno(-pid), s.cloneStep()}
+	}
+	founded := int(s.program.pid.Load())
+	if s.failed == nil {
+		if founded > 0 {
+			reapChild(pid)
+			return founded, nil
+		}
+		return pid, nil
+	}
+	// The init can't be reaped as long as there is anything in its namespace.
+	if founded > 0 {
+		reapChild(founded)
+	}
+	if init := int(s.init.Load()); init > 0 {
+		_ = unix.Kill(init, unix.SIGKILL)
+		reapChild(init)
+	}
+	reapChild(pid)
 	return 0, s.failure()
 }
+
+func (s *script) forgetProcesses() {
+	s.child.Store(0)
+	s.program.pid.Store(0)
+	s.init.Store(0)
+}
+
+// has tells whether pid is a process of a run whose end has not been told yet.
+func (s *script) has(pid int) bool {
+	return int(s.child.Load()) == pid || int(s.program.pid.Load()) == pid || int(s.init.Load()) == pid
+}
+
+func reapChild(pid int) {
+	for {
+		if _, err := unix.Wait4(pid, nil, unix.WALL, nil); err != unix.EINTR {
+			return
+		}
+	}
+}
+
+const cloneFlags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PARENT_SETTID
 
 func (s *script) clone3() int {
 	s.args = cloneArgs{
 		// CLONE_CLEAR_SIGHAND: no handler of ours can run in the child.
-		flags:      unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PARENT_SETTID | unix.CLONE_CLEAR_SIGHAND,
-		parentTID:  uint64(uintptr(unsafe.Pointer(&s.tid))),
+		flags:      uint64(cloneFlags|s.flags) | unix.CLONE_CLEAR_SIGHAND,
+		parentTID:  uint64(uintptr(unsafe.Pointer(&s.child))),
 		exitSignal: uint64(unix.SIGCHLD),
 	}
 	return s.fork(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&s.args)), unsafe.Sizeof(s.args), 0, s.rows)
@@ -124,7 +166,7 @@ func (s *script) clone3() int {
 
 // clone is clone3 by older means: the signal handlers are reset one by one.
 func (s *script) clone() int {
-	const flags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PARENT_SETTID | uintptr(unix.SIGCHLD)
+	flags := cloneFlags | s.flags | uintptr(unix.SIGCHLD)
 	rows := make([]row, 0, lastSignal+len(s.rows))
 	for sig := uintptr(1); sig <= lastSignal; sig++ {
 		r := row{trap: unix.SYS_RT_SIGACTION, a0: sig, a1: uintptr(unsafe.Pointer(&defaultAction)), a3: 8}
@@ -133,7 +175,7 @@ func (s *script) clone() int {
 	}
 	resets := len(rows)
 	rows = append(rows, s.rows...)
-	pid := s.fork(unix.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(&s.tid)), rows)
+	pid := s.fork(unix.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(&s.child)), rows)
 	copy(s.rows, rows[resets:])
 	if s.failed != nil {
 		index := (uintptr(unsafe.Pointer(s.failed)) - uintptr(unsafe.Pointer(&rows[0]))) / unsafe.Sizeof(row{})
@@ -147,7 +189,15 @@ const lastSignal = 64
 // defaultAction is the kernel's struct sigaction for SIG_DFL.
 var defaultAction [4]uint64
 
+// ignoreAction is that for SIG_IGN.
+var ignoreAction = [4]uint64{1}
+
+// fork makes the child, which walks rows; the last of them are s.rows.
 func (s *script) fork(trap, a0, a1, a2 uintptr, rows []row) int {
+	first := len(rows) - len(s.rows)
+	if p := &s.program; p.child > 0 {
+		rows[first+p.row].child = &rows[first+p.child]
+	}
 	// A signal that came between clone(2) and the child's reset of its handlers
 	// would run one of ours on our stack.
 	all, old := ^uint64(0), uint64(0)

@@ -6,7 +6,9 @@
 //
 // clone(2) or clone3(2), then the child makes the system calls of the rows, in
 // order, until one of them is an execve(2) that succeeds. The child shares our
-// memory and our stack and must leave both alone: it lives in registers.
+// memory and our stack and must leave both alone: it lives in registers. Where a
+// row has a child and its system call returns 0, as clone(2) does in a new
+// process, it goes on there.
 TEXT ·vforkScript(SB), NOSPLIT, $0-72
 	MOVQ	trap+0(FP), AX
 	MOVQ	a0+8(FP), DI
@@ -30,7 +32,16 @@ child:
 	MOVQ	32(R12), R10
 	MOVQ	$0, R8
 	MOVQ	$0, R9
+	MOVQ	56(R12), R14	// row.child: now, as the rows may be gone when a new process gets to run
 	SYSCALL
+	TESTQ	AX, AX
+	JNE	store
+	TESTQ	R14, R14
+	JEQ	store
+	MOVQ	R14, R12
+	JMP	child
+
+store:
 	MOVQ	AX, 48(R12)	// row.result
 	CMPQ	AX, $0xfffffffffffff001
 	JCS	next		// no error
@@ -42,7 +53,7 @@ child:
 	JCC	fail
 
 next:
-	ADDQ	$56, R12
+	ADDQ	$64, R12
 	JMP	child
 
 fail:

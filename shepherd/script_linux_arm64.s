@@ -27,7 +27,14 @@ child:
 	MOVD	32(R19), R3
 	MOVD	$0, R4
 	MOVD	$0, R5
+	MOVD	56(R19), R21	// row.child: now, as the rows may be gone when a new process gets to run
 	SVC
+	CBNZ	R0, store
+	CBZ	R21, store
+	MOVD	R21, R19
+	B	child
+
+store:
 	MOVD	R0, 48(R19)	// row.result
 	CMN	$4095, R0
 	BCC	next		// no error
@@ -46,5 +53,5 @@ fail:
 	BRK
 
 next:
-	ADD	$56, R19
+	ADD	$64, R19
 	B	child

@@ -22,6 +22,15 @@ import (
 // or -1; mark is the program's lineage mark.
 func (s *script) write(r *wire.SpawnRequest, descriptors []int, inheritedUmask int, mark uint64) {
 	s.reset()
+	directory := -1
+	if r.Flags&wire.SpawnCwdDescriptor != 0 {
+		directory = descriptors[1]
+	}
+	founded := r.Flags&wire.SpawnPIDNamespace != 0
+	if founded {
+		s.found(directory)
+		s.mountProc()
+	}
 	if r.Flags&(wire.SpawnSession|wire.SpawnTerminal) != 0 {
 		s.add("setsid", nil, unix.SYS_SETSID, 0, 0, 0, 0)
 	} else {
@@ -29,10 +38,6 @@ func (s *script) write(r *wire.SpawnRequest, descriptors []int, inheritedUmask i
 	}
 	if r.Flags&wire.SpawnTerminal != 0 {
 		s.add("ioctl TIOCSCTTY", nil, unix.SYS_IOCTL, uintptr(descriptors[r.Terminal]), unix.TIOCSCTTY, 0, 0)
-	}
-	directory := -1
-	if r.Flags&wire.SpawnCwdDescriptor != 0 {
-		directory = descriptors[1]
 	}
 	directory = s.connect(r.Files, descriptors, directory)
 
@@ -53,7 +58,11 @@ func (s *script) write(r *wire.SpawnRequest, descriptors []int, inheritedUmask i
 
 	s.becomeUser(r)
 
-	if directory >= 0 {
+	switch {
+	case directory < 0:
+	case founded: // the founder has gone there; may the program?
+		s.add("chdir", "to the host's working directory", unix.SYS_CHDIR, s.text("."), 0, 0, 0)
+	default:
 		s.add("chdir", "to the host's working directory", unix.SYS_FCHDIR, uintptr(directory), 0, 0, 0)
 	}
 	if len(r.Cwd) > 1 {
@@ -158,6 +167,13 @@ func (s *script) execute(r *wire.SpawnRequest) {
 func (s *script) memory(words ...uint64) uintptr {
 	s.keep = append(s.keep, words)
 	return uintptr(unsafe.Pointer(&words[0]))
+}
+
+// text keeps a string, for a row to point to, with the NUL that C wants.
+func (s *script) text(text string) uintptr {
+	words := make([]uint64, len(text)/8+1)
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), 8*len(words)), text)
+	return s.memory(words...)
 }
 
 // pointers makes the NULL-terminated array that execve(2) takes.

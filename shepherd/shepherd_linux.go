@@ -49,6 +49,7 @@ type shepherd struct {
 	queue    []*request
 	bySocket map[int]*program
 	byPID    map[int]*program // those whose leader has not been reaped
+	byInit   map[int]*program // those whose PID namespace is there
 	timers   timers
 
 	// Sweeping, see sweep.
@@ -98,6 +99,7 @@ func newShepherd(control int) (*shepherd, error) {
 		scratch:  make([]byte, receiveSize),
 		bySocket: make(map[int]*program),
 		byPID:    make(map[int]*program),
+		byInit:   make(map[int]*program),
 		draining: make(map[*program]struct{}),
 		waning:   make(map[*program]struct{}),
 		alive:    make(map[uint64]bool),
@@ -379,7 +381,8 @@ func (s *shepherd) spawn(worker int, r *request) bool {
 		s.stuck--
 		s.wake() // one more may fork
 	}
-	forker.tid.Store(0)
+	init := int(forker.init.Load())
+	forker.forgetProcesses()
 	if err != nil {
 		delete(s.alive, mark)
 		var failed *stepError
@@ -388,7 +391,7 @@ func (s *shepherd) spawn(worker int, r *request) bool {
 		}
 	} else {
 		s.forks++
-		s.started(r, pid, worker, mark)
+		s.started(r, pid, init, worker, mark)
 	}
 	s.forked.Broadcast()
 	forker.reset()
@@ -500,7 +503,7 @@ func (s *shepherd) exitWhenDone() {
 
 // isBusy tells whether there are programs, or will be.
 func (s *shepherd) isBusy() bool {
-	return s.forking || s.stuck > 0 || len(s.byPID)+len(s.draining)+len(s.bySocket)+len(s.timers) > 0
+	return s.forking || s.stuck > 0 || len(s.byPID)+len(s.byInit)+len(s.draining)+len(s.bySocket)+len(s.timers) > 0
 }
 
 // reap sleeps until a child has ended, for ever. Children are the programs,
@@ -526,6 +529,8 @@ func (s *shepherd) reap() {
 		default:
 			if p := s.byPID[pid]; p != nil {
 				s.ended(p)
+			} else if p := s.byInit[pid]; p != nil {
+				s.initEnded(p)
 			} else {
 				_, _ = unix.Wait4(pid, nil, unix.WNOHANG|unix.WALL, nil)
 				s.finishWaned()
@@ -539,7 +544,7 @@ func (s *shepherd) reap() {
 // inFlight tells whether pid is a child whose worker has not come back.
 func (s *shepherd) inFlight(pid int) bool {
 	for _, forker := range s.scripts {
-		if int(forker.tid.Load()) == pid {
+		if forker.has(pid) {
 			return true
 		}
 	}

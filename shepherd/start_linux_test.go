@@ -38,6 +38,7 @@ func TestMainJob(t *testing.T) {
 				{"the rest of a group", testGroupDiesFirst},
 				{"signals exactly once", testSignalsExactlyOnce},
 				{"many", testMany},
+				{"PID namespaces", testPIDNamespaces},
 			} {
 				t.Run(c.name, func(t *testing.T) {
 					h.on(t)
@@ -345,4 +346,14 @@ func (h *host) credential() *syscall.Credential {
 		return &syscall.Credential{Groups: h.groups}
 	}
 	return nil
+}
+
+func testPIDNamespaces(t *testing.T, h *host) {
+	inside := func(o *core.Options) { o.Flags |= core.PIDNamespace }
+	before := children(t, h.shepherdPID())
+	for range 20 {
+		h.run(with(shell("exit $$"), inside)).requireEnd(2, -1, wire.ReasonOwn)
+		h.spawn(with(command("/nowhere"), inside)).requireFailure(unix.ENOENT, "execve /nowhere: no such file or directory")
+	}
+	require.Subset(t, before, children(t, h.shepherdPID()), "nothing of them is left")
 }

@@ -91,17 +91,20 @@ func (s *shepherd) hunts() (terminate, kill *hunt) {
 	if len(s.terminating) > 0 {
 		marks := make(map[uint64]bool)
 		groups := make(map[int]bool)
-		var leaders []int
+		var roots []int
 		for _, p := range s.terminating {
 			marks[p.mark] = true
 			groups[p.pid] = true
 			if !p.ended {
-				leaders = append(leaders, p.pid)
+				roots = append(roots, p.pid)
+			}
+			if p.init > 0 {
+				roots = append(roots, p.init)
 			}
 		}
 		s.terminating = nil
 		terminate = s.newHunt(unix.SIGTERM, func(mark uint64) bool { return marks[mark] })
-		terminate.skipGroups, terminate.roots = groups, leaders
+		terminate.skipGroups, terminate.roots = groups, roots
 	}
 	return terminate, kill
 }
@@ -119,7 +122,9 @@ func (s *shepherd) strangers(pids []int) (rest []int, sure bool) {
 	return slices.DeleteFunc(pids, s.isProgram), !s.forking && s.stuck == 0
 }
 
-func (s *shepherd) isProgram(pid int) bool { return s.byPID[pid] != nil || s.inFlight(pid) }
+func (s *shepherd) isProgram(pid int) bool {
+	return s.byPID[pid] != nil || s.byInit[pid] != nil || s.inFlight(pid)
+}
 
 // swept takes the result of a pass. A tree is gone when two passes in a row
 // have seen nothing of it.

@@ -178,6 +178,7 @@ type hunt struct {
 
 	roots      []int           // processes whose descendants are hit as well
 	skipGroups map[int]bool    // process groups that have got the signal already
+	onlyGroup  int             // unless 0, the process group that is to get it
 	hunted     map[uint64]bool // marks, for swept
 	found      map[uint64]bool // the marks of what there was to hit, zombies too
 	unsure     bool            // there may have been more, but we could not look
@@ -202,12 +203,27 @@ func (h *hunt) run() {
 			h.consider(pid, settled)
 		}
 	}
+	h.runBelow()
+}
+
+// runBelow hits all below the roots.
+func (h *hunt) runBelow() {
 	for _, root := range h.roots {
 		pids, _ := childrenOf(root)
 		for _, pid := range pids {
 			h.hit(pid, root)
 		}
 	}
+}
+
+// signalBelow signals the members of a process group below a process of ours.
+func signalBelow(root, group int, signal unix.Signal) unix.Errno {
+	h := hunt{signal: signal, roots: []int{root}, onlyGroup: group, seen: make(map[int]bool)}
+	h.runBelow()
+	if h.hits == 0 {
+		return unix.ESRCH
+	}
+	return 0
 }
 
 // consider hits a child of ours if it belongs. What is unmarked is left for
@@ -226,6 +242,14 @@ func (h *hunt) consider(pid int, settled bool) {
 		h.found[mark] = true
 		h.hit(pid, os.Getpid())
 	}
+}
+
+// concerns tells whether members of a process group are to get the signal.
+func (h *hunt) concerns(group int, err error) bool {
+	if h.onlyGroup > 0 {
+		return err == nil && group == h.onlyGroup
+	}
+	return err != nil || !h.skipGroups[group]
 }
 
 func (h *hunt) mark(pid int) uint64 {
@@ -253,7 +277,7 @@ func (h *hunt) hit(pid, parent int) {
 	var below []int
 	if now == parent && parent != os.Getpid() || now == os.Getpid() && h.belongs(h.mark(pid)) {
 		below, _ = childrenOf(pid)
-		if group, err := unix.Getpgid(pid); !zombie && (err != nil || !h.skipGroups[group]) {
+		if group, err := unix.Getpgid(pid); !zombie && h.concerns(group, err) {
 			h.hits++
 			_ = unix.PidfdSendSignal(fd, h.signal, nil, 0)
 		}

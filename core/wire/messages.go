@@ -63,6 +63,7 @@ const (
 	SpawnGroups
 	SpawnUmask
 	SpawnNice
+	SpawnPIDNamespace
 	SpawnCwdDescriptor // descriptor 1 is a directory to start from
 	spawnKnownFlags    = 1<<iota - 1
 )

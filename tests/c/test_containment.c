@@ -128,11 +128,15 @@ static void wait_settled(const struct shape *shape, const char *tag)
 	}
 }
 
+/* For all trees of a test. */
+static uint64_t tree_flags;
+
 /* Starts a tree, but for what o says by itself. It may not have settled yet. */
 static struct tree *begin_tree(const struct shape *shape, nr_options *o)
 {
 	struct tree *t = new_tree(shape);
 
+	o->flags |= tree_flags;
 	o->argv = tree_argv(shape, t->tag.text);
 	t->p = spawn(o);
 	return t;
@@ -557,16 +561,17 @@ TEST(killed_guardian_takes_all_trees_along)
 
 /* The host dies. */
 
-/* argv: a tag for each tree, the tree. */
+/* argv: tree_flags; a tag for each tree, the tree. */
 HOST(with_trees)
 {
 	nr_proc p = 0;
 
-	for (int i = 1; i + 1 < argc; i += 2) {
+	for (int i = 2; i + 1 < argc; i += 2) {
 		struct shape shape = { .tree = argv[i + 1] };
 		uint64_t flags = strncmp(shape.tree, "exit", 4) == 0 ? NR_LINGER : 0;
 
-		p = spawn(OPTIONS(.argv = tree_argv(&shape, argv[i]), .flags = flags,
+		p = spawn(OPTIONS(.argv = tree_argv(&shape, argv[i]),
+				  .flags = flags | strtoull(argv[1], NULL, 10),
 				  .kill_timeout_ms = 1000));
 	}
 	tell("%d", nr_pid(p));
@@ -595,13 +600,18 @@ static void strike(struct host *h, pid_t shepherd, pid_t guardian, int whom)
 		CHECK_EQ_INT(host_end(h), 3 << 8);
 }
 
+static const char *flags_text(void)
+{
+	return check_format("%llu", (unsigned long long)tree_flags);
+}
+
 static void check_host_death(const struct shape *shape, int whom, const char *when)
 {
 	static const struct shape neighbour = { "neighbour", "leader(daemon)", 2 };
 	struct tree *trees[] = { new_tree(shape), new_tree(&lingering), new_tree(&neighbour) };
-	struct host *h =
-		host_start(ARGV("with_trees", trees[0]->tag.text, shape->tree, trees[1]->tag.text,
-				lingering.tree, trees[2]->tag.text, neighbour.tree));
+	struct host *h = host_start(ARGV("with_trees", flags_text(), trees[0]->tag.text,
+					 shape->tree, trees[1]->tag.text, lingering.tree,
+					 trees[2]->tag.text, neighbour.tree));
 	pid_t leader = atoi(host_line(h));
 	pid_t shepherd, guardian;
 
@@ -611,8 +621,13 @@ static void check_host_death(const struct shape *shape, int whom, const char *wh
 	shepherd = proc_parent(leader);
 	guardian = guardian_of(shepherd);
 	strike(h, shepherd, guardian, whom);
-	for (size_t i = 0; i < COUNT_OF(trees); i++)
-		check_gone(trees[i], when);
+	for (size_t i = 0; i < COUNT_OF(trees); i++) {
+		/* With both gone it is up to pid 1 to reap, which takes its time. */
+		if ((whom & SHEPHERD) && (whom & GUARDIAN))
+			EVENTUALLY(count(trees[i]->tag.text)->alive == 0);
+		else
+			check_gone(trees[i], when);
+	}
 	/* Not even they. */
 	EVENTUALLY(!proc_is_shepherd(shepherd) && !proc_is_shepherd(guardian));
 	REQUIRE(!check_has_failed(), "%s", when);
@@ -623,32 +638,36 @@ static void check_host_deaths(int whom, const char *when)
 	for (size_t i = 0; i < COUNT_OF(shapes); i++)
 		check_host_death(&shapes[i], whom, when);
 	check_host_death(&lost, whom, when);
-	check_all_gone();
 }
 
 TEST(killed_host_takes_its_trees_along)
 {
 	check_host_deaths(HOST_, "the host was killed");
+	check_all_gone();
 }
 
 TEST(host_that_exits_takes_its_trees_along)
 {
 	check_host_deaths(BY_ITSELF, "the host has exited");
+	check_all_gone();
 }
 
 TEST(host_and_shepherd_killed_at_once)
 {
 	check_host_deaths(FIRST_HOST | HOST_ | SHEPHERD, "host and shepherd were killed");
+	check_all_gone();
 }
 
 TEST(shepherd_and_host_killed_at_once)
 {
 	check_host_deaths(SHEPHERD | HOST_, "shepherd and host were killed");
+	check_all_gone();
 }
 
 TEST(host_and_guardian_killed_at_once)
 {
 	check_host_deaths(FIRST_HOST | HOST_ | GUARDIAN, "host and guardian were killed");
+	check_all_gone();
 }
 
 /* A host with trees of all shapes. */
@@ -663,7 +682,7 @@ TEST(killed_host_takes_many_trees_along)
 			for (size_t k = i; k < i + 5; k++)
 				trees[k] = new_tree(&shapes[k]);
 #define TREE(k) trees[k]->tag.text, shapes[k].tree
-			hosts[i / 5] = host_start(ARGV("with_trees", TREE(i), TREE(i + 1),
+			hosts[i / 5] = host_start(ARGV("with_trees", "0", TREE(i), TREE(i + 1),
 						       TREE(i + 2), TREE(i + 3), TREE(i + 4)));
 #undef TREE
 		}
@@ -797,4 +816,157 @@ TEST(own_shepherd_killed_hits_no_other_program)
 	}
 	end_siblings(s);
 	check_all_gone();
+}
+
+/* NR_PID_NAMESPACE: the kernel kills the tree, whatever dies at the same time. */
+
+static void in_pid_namespaces(void)
+{
+	char why[256];
+	nr_proc p = nr_spawn(OPTIONS(.argv = PROG("exit", "0"), .flags = NR_PID_NAMESPACE), why,
+			     sizeof why);
+
+	/* These are the kernel's words; anything else is a fault of ours. */
+	if ((p == -EPERM || p == -ENOSPC || p == -EINVAL) && strstr(why, "for NR_PID_NAMESPACE"))
+		SKIP("no PID namespaces here: %s", why);
+	REQUIRE(p > 0, "%s", why);
+	wait_end(p);
+	release(p);
+	tree_flags = NR_PID_NAMESPACE;
+}
+
+/* The line that a shell prints. */
+static const char *line_of(const char *script, nr_options *o)
+{
+	struct buffer out = { 0 };
+	nr_outcome how;
+
+	o->argv = ARGV("sh", "-c", script);
+	o->flags |= NR_PID_NAMESPACE;
+	nr_proc p = spawn(o);
+	CHECK_EQ_INT(read_to_end(p, NR_STDOUT, &out), 0);
+	how = wait_end(p);
+	check_code(&how, 0, NR_REASON_OWN);
+	release(p);
+	return check_format("%.*s", (int)out.len, (const char *)out.data);
+}
+
+TEST(program_in_a_pid_namespace_sees_only_that)
+{
+	char cwd[4096];
+
+	in_pid_namespaces();
+	CHECK_STR(line_of("echo $$ $PPID; cat /proc/1/comm", OPTIONS()), "2 0\nnetrunner-init\n");
+	CHECK_STR(line_of("cd /proc; echo [0-9] [0-9]*", OPTIONS()), "1 2 1 2\n");
+	/* All else is as without. */
+	CHECK_STR(line_of("id -u; id -g", OPTIONS()),
+		  check_format("%u\n%u\n", geteuid(), getegid()));
+	REQUIRE(getcwd(cwd, sizeof cwd));
+	CHECK_STR(line_of("/bin/pwd", OPTIONS()), check_format("%s\n", cwd));
+	CHECK_STR(line_of("/bin/pwd", OPTIONS(.cwd = "/usr")), "/usr\n");
+	CHECK_STR(line_of("ulimit -n; umask",
+			  OPTIONS(.flags = NR_SET_UMASK, .umask = 027,
+				  .rlimits = &(nr_rlimit){ 7, 0, 77, 77 }, .nrlimits = 1)),
+		  "77\n0027\n");
+	CHECK_STR(line_of("ls -l /proc/self/fd | grep -c '[0-9] ->'", OPTIONS()), "4\n");
+	CHECK_STR(line_of("ls -l /proc/1/fd 2>/dev/null | grep -c '[0-9] ->' || :", OPTIONS()),
+		  "0\n");
+	/* The mounts are its own. */
+	CHECK(access(check_format("/proc/%d", getpid()), F_OK) == 0);
+}
+
+TEST(failures_in_a_pid_namespace_name_the_step)
+{
+	in_pid_namespaces();
+	for (int i = 0; i < 20; i++) {
+		spawn_fails(OPTIONS(.argv = ARGV("/nowhere"), .flags = NR_PID_NAMESPACE), ENOENT,
+			    "execve /nowhere");
+		spawn_fails(
+			OPTIONS(.argv = PROG("exit"), .cwd = "/nowhere", .flags = NR_PID_NAMESPACE),
+			ENOENT, "chdir /nowhere");
+	}
+}
+
+TEST(signals_and_ends_in_a_pid_namespace)
+{
+	nr_outcome how;
+
+	in_pid_namespaces();
+	for (int i = 0; i < 20; i++) {
+		nr_proc p =
+			spawn(OPTIONS(.argv = ARGV("sh", "-c", "exit 42"), .flags = tree_flags));
+		how = wait_end(p);
+		check_code(&how, 42, NR_REASON_OWN);
+		release(p);
+		/* Pid 1 would not notice. */
+		p = spawn(OPTIONS(.argv = ARGV("sleep", "1000"), .flags = tree_flags));
+		CHECK_EQ_INT(nr_kill(p, SIGTERM), 0);
+		how = wait_end(p);
+		check_signal(&how, SIGTERM, NR_REASON_KILLED);
+		release(p);
+		p = spawn(OPTIONS(.argv = ARGV("sleep", "1000"), .flags = tree_flags | NR_PTY));
+		CHECK_EQ_INT(nr_stop(p), 0);
+		how = wait_end(p);
+		CHECK_EQ_INT(how.reason, NR_REASON_KILLED);
+		release(p);
+	}
+}
+
+/* What makes one namespace is used again for the next. */
+TEST(programs_live_side_by_side_in_pid_namespaces)
+{
+	nr_proc p[24];
+
+	in_pid_namespaces();
+	for (int round = 0; round < 10; round++) {
+		for (size_t i = 0; i < COUNT_OF(p); i++)
+			p[i] = spawn(OPTIONS(.argv = ARGV("sleep", "1000"), .flags = tree_flags,
+					     .kill_timeout_ms = NR_KILL_NOW));
+		for (size_t i = 0; i < COUNT_OF(p); i++)
+			CHECK_EQ_INT(nr_kill(p[i], 0), 0);
+		for (size_t i = 0; i < COUNT_OF(p); i++)
+			release(p[i]);
+	}
+}
+
+TEST(program_in_a_pid_namespace_takes_its_tree_along)
+{
+	in_pid_namespaces();
+	with_siblings(end_by_itself);
+	with_siblings(end_by_kill);
+	with_siblings(end_by_stop);
+	with_siblings(end_by_release);
+	/* Here a mark is not needed. */
+	end_by_itself(&lost);
+	end_by_stop(&lost);
+}
+
+TEST(what_lingers_in_a_pid_namespace_lives_until_release)
+{
+	in_pid_namespaces();
+	for (int i = 0; i < 5; i++) {
+		struct tree *t = start_lingering();
+
+		end_by_itself(&shapes[i]);
+		CHECK_EQ_INT(count(t->tag.text)->settled, lingering.members);
+		CHECK_EQ_INT(nr_kill(t->p, 0), -ESRCH, "its group is gone");
+		release(t->p);
+		check_gone(t, "it was released");
+	}
+	with_siblings(end_lingering);
+}
+
+TEST(killed_shepherd_takes_pid_namespaces_along)
+{
+	in_pid_namespaces();
+	for (size_t i = 0; i < COUNT_OF(shapes); i++)
+		check_killed(&shapes[i], i % 2);
+	check_killed(&lost, false);
+	check_all_gone();
+}
+
+TEST(host_shepherd_and_guardian_killed_at_once)
+{
+	in_pid_namespaces();
+	check_host_deaths(HOST_ | SHEPHERD | GUARDIAN, "host, shepherd and guardian were killed");
 }

@@ -692,8 +692,6 @@ TEST(unsupported_options_say_so)
 {
 	const char *const set[] = { "memory.max=1000000", NULL };
 
-	spawn_fails(OPTIONS(.argv = PROG("exit"), .flags = NR_PID_NAMESPACE), ENOTSUP,
-		    "NR_PID_NAMESPACE");
 	spawn_fails(OPTIONS(.argv = PROG("exit"), .cgroup_base = "x"), ENOTSUP, "cgroup_base");
 	spawn_fails(OPTIONS(.argv = PROG("exit"), .cgroup_path = "x"), ENOTSUP, "cgroup_path");
 	spawn_fails(OPTIONS(.argv = PROG("exit"), .cgroup_set = set), ENOTSUP, "cgroup_set");
