@@ -9,7 +9,8 @@
 // process limit that a fork bomb has used up a Go program that needs another
 // thread dies.
 //
-//	reaper    the main thread; sleeps in waitid(2), knows of every end
+//	ends      the main thread; sleeps in epoll_wait(2) until a program ends
+//	reaper    sleeps in waitid(2); reaps what programs leave behind
 //	workers   one leads: it sleeps in epoll_wait(2), serves the sockets and
 //	          forks. The others stand by, see lead in shepherd_linux.go
 //	watch     sleeps on a timer that runs while the leader forks
@@ -68,7 +69,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "netrunner-shepherd: list of children:", err)
 		os.Exit(1)
 	}
-	s.reap()
+	s.awaitEnds()
 }
 
 // prepare makes this process what programs inherit nothing bad from.
@@ -112,6 +113,8 @@ func nameProcess(name string) {
 func dropSignals() {
 	signal.Notify(make(chan os.Signal), unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT,
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPIPE)
+	// The runtime handles it, to no effect but that a thread is woken.
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&defaultAction)), 0, 8, 0, 0)
 }
 
 // ignoreNothing resets the signals that we were started with as ignored, which

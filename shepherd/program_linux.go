@@ -17,8 +17,8 @@ import (
 
 // program is a program that runs, or that has left something running.
 type program struct {
-	pid    int    // and the id of its process group
-	init   int    // of its PID namespace, 0: it has none, or that is gone
+	child         // its pid is that of its process group, too
+	init   child  // of its PID namespace, pid 0: it has none, or that is gone
 	mark   uint64 // of all its descendants
 	worker int    // whose child it is
 	socket int    // the process socket, -1 when the host has no more use for it
@@ -27,12 +27,13 @@ type program struct {
 	linger      bool
 	killTimeout time.Duration // or wire.KillNow
 
-	reason   wire.Reason
-	sent     uint64 // the signals that the host has sent, see signalBit
-	stopping bool   // SIGTERM has been sent
-	ended    bool   // the leader has been reaped
-	quiet    int    // passes in a row that have seen nothing of its tree
-	exited   wire.Exited
+	reason    wire.Reason
+	sent      uint64 // the signals that the host has sent, see signalBit
+	stopping  bool   // SIGTERM has been sent
+	ended     bool   // the leader has been reaped
+	childless bool   // no process has been made since, by whomever
+	quiet     int    // passes in a row that have seen nothing of its tree
+	exited    wire.Exited
 
 	// Its place among the timers: of the time limit, later of the grace.
 	deadline int64
@@ -40,9 +41,9 @@ type program struct {
 }
 
 // started takes a program in whose execve(2) has succeeded.
-func (s *shepherd) started(r *request, pid, init, worker int, mark uint64) {
+func (s *shepherd) started(r *request, leader, init child, worker int, mark uint64) {
 	p := &program{
-		pid: pid, init: init, worker: worker, mark: mark, socket: r.descriptors[0], index: -1,
+		child: leader, init: init, worker: worker, mark: mark, socket: r.descriptors[0], index: -1,
 		linger:      r.spawn.Flags&wire.SpawnLinger != 0,
 		killTimeout: time.Duration(r.spawn.KillTimeout),
 	}
@@ -50,11 +51,13 @@ func (s *shepherd) started(r *request, pid, init, worker int, mark uint64) {
 	// has closed its input must fail.
 	r.descriptors = r.descriptors[1:]
 	r.close()
-	s.send(p.socket, (&wire.Started{PID: int32(pid)}).Encode())
+	s.send(p.socket, (&wire.Started{PID: int32(p.pid)}).Encode())
 
-	s.byPID[pid] = p
-	if init > 0 {
-		s.byInit[init] = p
+	for _, c := range []child{p.child, p.init} {
+		if c.pid > 0 {
+			s.byPID[c.pid], s.byPIDFD[c.pidfd] = p, p
+			s.expected[worker]++
+		}
 	}
 	s.bySocket[p.socket] = p
 	if err := s.watchDescriptor(p.socket); err != nil || s.hostGone {
@@ -135,8 +138,8 @@ func (s *shepherd) signal(p *program, sig unix.Signal) unix.Errno {
 // signalRest signals the group of a program that has been reaped. Its number
 // is still that group's as long as one of our own children is in it.
 func (s *shepherd) signalRest(p *program, sig unix.Signal) unix.Errno {
-	if p.init > 0 {
-		return signalBelow(p.init, p.pid, sig)
+	if p.init.pid > 0 {
+		return signalBelow(p.init.pid, p.pid, sig)
 	}
 	if !s.groupLives(p) {
 		return unix.ESRCH
@@ -202,13 +205,14 @@ func (s *shepherd) ended(p *program) {
 		// Before the leader is reaped, while its number is still this group's.
 		_ = unix.Kill(-p.pid, unix.SIGKILL)
 	}
+	p.childless = s.lastPID() == p.pid
 	var status unix.WaitStatus
 	var usage unix.Rusage
 	pid, err := unix.Wait4(p.pid, &status, unix.WNOHANG|unix.WALL, &usage)
 	if err != nil || pid != p.pid {
 		return
 	}
-	delete(s.byPID, p.pid)
+	s.unexpect(&p.child, p)
 	p.ended = true
 	p.exited = outcome(status, &usage)
 	p.exited.Reason = p.endReason()
@@ -268,17 +272,17 @@ func outcome(status unix.WaitStatus, usage *unix.Rusage) wire.Exited {
 // killInit has the kernel kill all of a PID namespace. The init is our child and
 // has not been reaped, so its number is nobody else's.
 func killInit(p *program) {
-	if p.init > 0 {
-		_ = unix.Kill(p.init, unix.SIGKILL)
+	if p.init.pid > 0 {
+		_ = unix.Kill(p.init.pid, unix.SIGKILL)
 	}
 }
 
 // initEnded reaps the init of a PID namespace. There is nothing left in that:
 // the kernel has waited for the last of it (zap_pid_ns_processes).
 func (s *shepherd) initEnded(p *program) {
-	reapChild(p.init)
-	delete(s.byInit, p.init)
-	p.init = 0
+	reapChild(p.init.pid)
+	s.unexpect(&p.init, p)
+	p.init.pid = 0
 	if p.ended {
 		delete(s.waning, p)
 		s.finish(p)
@@ -288,7 +292,7 @@ func (s *shepherd) initEnded(p *program) {
 // drain has the rest of a program's tree killed, and finishes the program when
 // it is gone.
 func (s *shepherd) drain(p *program) {
-	if p.init > 0 {
+	if p.init.pid > 0 {
 		killInit(p)
 		return
 	}
@@ -298,6 +302,7 @@ func (s *shepherd) drain(p *program) {
 	}
 	s.draining[p] = struct{}{}
 	s.sweepWanted.Signal()
+	s.hurryReaper()
 }
 
 // wane lets what has lingered take its grace.
@@ -356,8 +361,8 @@ func (s *shepherd) groupLives(p *program) bool {
 
 // treeLives tells whether any orphan of a program is left.
 func (s *shepherd) treeLives(p *program) bool {
-	if p.init > 0 {
-		below, sure := childrenOf(p.init)
+	if p.init.pid > 0 {
+		below, sure := childrenOf(p.init.pid)
 		return !sure || len(below) > 0
 	}
 	pids, sure := s.orphans()

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"sync/atomic"
@@ -35,6 +36,7 @@ type script struct {
 		pid        atomic.Int32
 		row, child int // of the clone(2) that makes it, and of what it does
 	}
+	pidfd int32 // of the child, by clone3(2), else -1
 
 	failed *row
 	args   cloneArgs // here, as a stack may move under a uintptr
@@ -94,12 +96,40 @@ type cloneArgs struct {
 // filter, has refused clone3(2).
 var withoutClone3 atomic.Bool
 
-// run makes the child and returns the program's pid when it has executed. An
-// error is a *stepError; then no child is left. The caller is locked to a thread
-// which lives as long as the shepherd, as PR_SET_PDEATHSIG is about that thread.
-func (s *script) run() (int, error) {
+// child is a process that is to be waited for.
+type child struct {
+	pid   int // 0: there is none
+	pidfd int
+}
+
+func (c *child) open() error {
+	if c.pid == 0 || c.pidfd >= 0 {
+		return nil
+	}
+	var err error
+	c.pidfd, err = unix.PidfdOpen(c.pid, 0)
+	return err
+}
+
+// discard kills and reaps a child.
+func (c *child) discard() {
+	if c.pid > 0 {
+		_ = unix.Kill(c.pid, unix.SIGKILL)
+		reapChild(c.pid)
+	}
+	if c.pidfd >= 0 {
+		_ = unix.Close(c.pidfd)
+	}
+}
+
+// run makes the child and returns the program, and the init of its PID
+// namespace, when it has executed. An error is a *stepError; then no child is
+// left. The caller is locked to a thread which lives as long as the shepherd, as
+// PR_SET_PDEATHSIG is about that thread.
+func (s *script) run() (program, init child, err error) {
 	s.forgetProcesses()
 	s.failed = nil
+	s.pidfd = -1
 
 	pid := -int(unix.ENOSYS)
 	if !withoutClone3.Load() {
@@ -110,27 +140,29 @@ func (s *script) run() (int, error) {
 			withoutClone3.Store(true)
 		}
 	}
+	none := child{pidfd: -1}
 	if pid < 0 {
-		return 0, &stepError{unix.Errno(-pid), s.cloneStep()}
+		return none, none, &stepError{unix.Errno(-pid), s.cloneStep()}
 	}
-	founded := int(s.program.pid.Load())
-	if s.failed == nil {
-		if founded > 0 {
-			reapChild(pid)
-			return founded, nil
-		}
-		return pid, nil
+	program, init = child{pid, int(s.pidfd)}, none
+	if s.program.child > 0 {
+		founder := program
+		program.pid, program.pidfd = int(s.program.pid.Load()), -1
+		init.pid = int(s.init.Load())
+		defer founder.discard()
 	}
-	// The init can't be reaped as long as there is anything in its namespace.
-	if founded > 0 {
-		reapChild(founded)
+	if s.failed != nil {
+		err = s.failure()
+	} else if errno := cmp.Or(program.open(), init.open()); errno != nil {
+		err = &stepError{errno.(unix.Errno), step{name: "pidfd_open"}}
 	}
-	if init := int(s.init.Load()); init > 0 {
-		_ = unix.Kill(init, unix.SIGKILL)
-		reapChild(init)
+	if err != nil {
+		// The init can't be reaped as long as there is anything in its namespace.
+		program.discard()
+		init.discard()
+		return none, none, err
 	}
-	reapChild(pid)
-	return 0, s.failure()
+	return program, init, nil
 }
 
 func (s *script) forgetProcesses() {
@@ -157,7 +189,8 @@ const cloneFlags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PARENT_SETTID
 func (s *script) clone3() int {
 	s.args = cloneArgs{
 		// CLONE_CLEAR_SIGHAND: no handler of ours can run in the child.
-		flags:      uint64(cloneFlags|s.flags) | unix.CLONE_CLEAR_SIGHAND,
+		flags:      uint64(cloneFlags|s.flags) | unix.CLONE_CLEAR_SIGHAND | unix.CLONE_PIDFD,
+		pidfd:      uint64(uintptr(unsafe.Pointer(&s.pidfd))),
 		parentTID:  uint64(uintptr(unsafe.Pointer(&s.child))),
 		exitSignal: uint64(unix.SIGCHLD),
 	}

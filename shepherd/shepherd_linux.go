@@ -34,7 +34,9 @@ const receiveSize = 64 << 10
 type shepherd struct {
 	control int
 	epoll   int
+	ends    int // epoll set of the children's pidfds
 	wakeup  int // eventfd that wakes the leader
+	hurry   int // eventfd that wakes the reaper from a nap
 	timer   int // timerfd of the watch
 
 	mu       sync.Mutex
@@ -48,8 +50,9 @@ type shepherd struct {
 
 	queue    []*request
 	bySocket map[int]*program
-	byPID    map[int]*program // those whose leader has not been reaped
-	byInit   map[int]*program // those whose PID namespace is there
+	byPID    map[int]*program // by what of it has not been reaped: leader, init
+	byPIDFD  map[int]*program // likewise
+	expected [workers]int     // how many of those each worker has
 	timers   timers
 
 	// Sweeping, see sweep.
@@ -73,9 +76,9 @@ type shepherd struct {
 	// and of those of each worker.
 	adopted     int
 	forkedLists [workers]int
+	loadavg     int // /proc/loadavg, see lastPID
 
-	// The reaper sleeps here when there are no children, and when it knows of
-	// the end of a child that its worker does not know of yet.
+	// The reaper sleeps here when there are no children.
 	forked *sync.Cond
 	forks  uint64
 }
@@ -99,7 +102,7 @@ func newShepherd(control int) (*shepherd, error) {
 		scratch:  make([]byte, receiveSize),
 		bySocket: make(map[int]*program),
 		byPID:    make(map[int]*program),
-		byInit:   make(map[int]*program),
+		byPIDFD:  make(map[int]*program),
 		draining: make(map[*program]struct{}),
 		waning:   make(map[*program]struct{}),
 		alive:    make(map[uint64]bool),
@@ -112,6 +115,12 @@ func newShepherd(control int) (*shepherd, error) {
 	var err error
 	if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	if s.ends, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	if s.hurry, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("eventfd2: %w", err)
 	}
 	if s.wakeup, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("eventfd2: %w", err)
@@ -127,6 +136,9 @@ func newShepherd(control int) (*shepherd, error) {
 	if s.adopted, err = childList(os.Getpid()); err != nil {
 		return nil, fmt.Errorf("list of children: %w", err)
 	}
+	if s.loadavg, err = unix.Open("/proc/loadavg", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("open /proc/loadavg: %w", err)
+	}
 	if err := s.watchGuardian(); err != nil {
 		return nil, fmt.Errorf("pidfd_open: %w", err)
 	}
@@ -137,7 +149,7 @@ func newShepherd(control int) (*shepherd, error) {
 func (s *shepherd) start() error {
 	var ready sync.WaitGroup
 	var errs [workers]error
-	ready.Add(workers + 2)
+	ready.Add(workers + 3)
 	for i := range s.scripts {
 		s.scripts[i] = new(script)
 		go func() {
@@ -158,6 +170,11 @@ func (s *shepherd) start() error {
 		runtime.LockOSThread()
 		ready.Done()
 		s.sweep()
+	}()
+	go func() {
+		runtime.LockOSThread()
+		ready.Done()
+		s.reap()
 	}()
 	ready.Wait()
 	s.token <- struct{}{}
@@ -370,7 +387,7 @@ func (s *shepherd) spawn(worker int, r *request) bool {
 	s.setTimer(stuckAfter)
 	s.mu.Unlock()
 
-	pid, err := forker.run()
+	leader, init, err := forker.run()
 
 	s.mu.Lock()
 	leading := s.term == term
@@ -381,7 +398,9 @@ func (s *shepherd) spawn(worker int, r *request) bool {
 		s.stuck--
 		s.wake() // one more may fork
 	}
-	init := int(forker.init.Load())
+	if err == nil {
+		err = s.expect(worker, leader, init)
+	}
 	forker.forgetProcesses()
 	if err != nil {
 		delete(s.alive, mark)
@@ -390,10 +409,10 @@ func (s *shepherd) spawn(worker int, r *request) bool {
 			s.refuse(r, failed.errno, failed.Error())
 		}
 	} else {
-		s.forks++
-		s.started(r, pid, init, worker, mark)
+		s.started(r, leader, init, worker, mark)
 	}
-	s.forked.Broadcast()
+	s.forks++
+	s.forked.Signal()
 	forker.reset()
 	if totalLength(r.spawn.Argv)+totalLength(r.spawn.Env) > receiveSize {
 		forgetPeak()
@@ -503,42 +522,125 @@ func (s *shepherd) exitWhenDone() {
 
 // isBusy tells whether there are programs, or will be.
 func (s *shepherd) isBusy() bool {
-	return s.forking || s.stuck > 0 || len(s.byPID)+len(s.byInit)+len(s.draining)+len(s.bySocket)+len(s.timers) > 0
+	return s.forking || s.stuck > 0 || len(s.byPID)+len(s.draining)+len(s.bySocket)+len(s.timers) > 0
 }
 
-// reap sleeps until a child has ended, for ever. Children are the programs,
-// and what they left behind.
-func (s *shepherd) reap() {
+// awaitEnds sleeps until a program has ended, for ever. Not in waitid(2) for
+// all children, which looks at each of them, asleep or not.
+func (s *shepherd) awaitEnds() {
+	var events [64]unix.EpollEvent
 	for {
+		n, err := unix.EpollWait(s.ends, events[:], -1)
+		if err != nil {
+			continue // EINTR
+		}
 		s.mu.Lock()
-		forks := s.forks
+		for _, event := range events[:n] {
+			fd := int(event.Fd)
+			switch p := s.byPIDFD[fd]; {
+			case p == nil:
+			case p.pidfd == fd && !p.ended:
+				s.ended(p)
+			case p.init.pidfd == fd:
+				s.initEnded(p)
+			}
+		}
+		s.exitWhenDone()
 		s.mu.Unlock()
+	}
+}
 
+// expect makes the ends of a program's processes known. If that can't be, it
+// kills them.
+func (s *shepherd) expect(worker int, leader, init child) error {
+	for _, c := range []child{leader, init} {
+		if c.pid == 0 {
+			continue
+		}
+		event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.pidfd)}
+		if err := unix.EpollCtl(s.ends, unix.EPOLL_CTL_ADD, c.pidfd, &event); err != nil {
+			leader.discard()
+			init.discard()
+			return &stepError{err.(unix.Errno), step{name: "epoll_ctl"}}
+		}
+	}
+	return nil
+}
+
+// unexpect lets go of a process that has been reaped.
+func (s *shepherd) unexpect(c *child, p *program) {
+	delete(s.byPID, c.pid)
+	delete(s.byPIDFD, c.pidfd)
+	// Closing alone would not do while a fork holds a copy.
+	_ = unix.EpollCtl(s.ends, unix.EPOLL_CTL_DEL, c.pidfd, nil)
+	_ = unix.Close(c.pidfd)
+	c.pidfd = -1
+	s.expected[p.worker]--
+}
+
+// The reaper naps when it was woken by the end of a program, which is no business
+// of its. To look for others takes time for each child, so the more there are
+// the longer it naps.
+const (
+	napTime         = 5 * time.Millisecond
+	napTimeForChild = 20 * time.Microsecond
+)
+
+// drowsyNaps is how many naps without any child it takes to fall asleep.
+const drowsyNaps = 20
+
+// reap reaps the orphans that programs leave to us, for ever. It is woken by the
+// ends of programs, too, and naps then, for most of the time that programs come
+// and go; not while trees are swept, when nothing may be left lying about.
+func (s *shepherd) reap() {
+	var naps int
+	var forks uint64
+	for {
 		var info childInfo
 		err := waitAny(&info)
 		pid := int(info.pid)
 		s.mu.Lock()
 		switch {
 		case err == unix.ECHILD:
-			for s.forks == forks {
-				s.forked.Wait()
+			if naps++; naps > drowsyNaps {
+				for s.forks == forks {
+					s.forked.Wait()
+				}
+				naps = 1
 			}
 		case err != nil: // EINTR
-		case s.inFlight(pid):
-			s.forked.Wait()
+		case s.isProgram(pid):
+			naps = 1
 		default:
-			if p := s.byPID[pid]; p != nil {
-				s.ended(p)
-			} else if p := s.byInit[pid]; p != nil {
-				s.initEnded(p)
-			} else {
-				_, _ = unix.Wait4(pid, nil, unix.WNOHANG|unix.WALL, nil)
-				s.finishWaned()
-			}
+			naps = 0
+			_, _ = unix.Wait4(pid, nil, unix.WNOHANG|unix.WALL, nil)
+			s.finishWaned()
 			s.exitWhenDone()
 		}
+		forks = s.forks
+		pause := napTime + time.Duration(len(s.byPID))*napTimeForChild
+		if len(s.draining) > 0 || s.hostGone {
+			pause = 50 * time.Microsecond
+		}
 		s.mu.Unlock()
+		if naps > 0 {
+			s.nap(pause)
+		}
 	}
+}
+
+func (s *shepherd) nap(d time.Duration) {
+	timeout := unix.NsecToTimespec(int64(d))
+	n, _ := unix.Ppoll([]unix.PollFd{{Fd: int32(s.hurry), Events: unix.POLLIN}}, &timeout, nil)
+	if n > 0 {
+		var count [8]byte
+		_, _ = unix.Read(s.hurry, count[:])
+	}
+}
+
+func (s *shepherd) hurryReaper() {
+	one := [8]byte{1}
+	_, _ = unix.Write(s.hurry, one[:])
 }
 
 // inFlight tells whether pid is a child whose worker has not come back.

@@ -3,10 +3,12 @@
 package main
 
 import (
+	"bytes"
 	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -98,8 +100,8 @@ func (s *shepherd) hunts() (terminate, kill *hunt) {
 			if !p.ended {
 				roots = append(roots, p.pid)
 			}
-			if p.init > 0 {
-				roots = append(roots, p.init)
+			if p.init.pid > 0 {
+				roots = append(roots, p.init.pid)
 			}
 		}
 		s.terminating = nil
@@ -122,9 +124,9 @@ func (s *shepherd) strangers(pids []int) (rest []int, sure bool) {
 	return slices.DeleteFunc(pids, s.isProgram), !s.forking && s.stuck == 0
 }
 
-func (s *shepherd) isProgram(pid int) bool {
-	return s.byPID[pid] != nil || s.byInit[pid] != nil || s.inFlight(pid)
-}
+// isProgram tells whether pid is a child that was forked here: a program, or
+// the init of its namespace, or what may become one.
+func (s *shepherd) isProgram(pid int) bool { return s.byPID[pid] != nil || s.inFlight(pid) }
 
 // swept takes the result of a pass. A tree is gone when two passes in a row
 // have seen nothing of it.
@@ -156,12 +158,31 @@ const quietPasses = 2
 // leftNothing tells, of a program that has just been reaped, that there is
 // nothing to sweep: the usual case, without a pass.
 func (s *shepherd) leftNothing(p *program) bool {
+	if p.childless {
+		return true
+	}
 	adopted, sure := readList(s.adopted)
 	if !sure || len(adopted) > 0 {
 		return false
 	}
-	siblings, sure := readList(s.forkedLists[p.worker])
-	return sure && !slices.ContainsFunc(siblings, func(pid int) bool { return !s.isProgram(pid) })
+	siblings, sure := readFrom(s.forkedLists[p.worker])
+	if !sure {
+		return false
+	}
+	// Each is followed by a space. Beside the expected ones there may be one
+	// that is just being made: then it takes a closer look.
+	return bytes.Count(siblings, []byte(" ")) == s.expected[p.worker] ||
+		!slices.ContainsFunc(parsePIDs(siblings), func(pid int) bool { return !s.isProgram(pid) })
+}
+
+// lastPID is the process id that was given last, of all of our PID namespace, or
+// 0. Ids are given in turn: as long as that is a program's, nobody has forked
+// since, and the program has nothing to leave. (But by the set_tid of clone3(2),
+// which takes privilege.)
+func (s *shepherd) lastPID() int {
+	text, _ := readFrom(s.loadavg) // "0.01 0.02 0.00 1/80 4711"
+	pid, _ := strconv.Atoi(string(bytes.TrimSpace(text[bytes.LastIndexByte(text, ' ')+1:])))
+	return pid
 }
 
 // orphans are all children that are no programs.

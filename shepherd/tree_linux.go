@@ -134,8 +134,14 @@ func readFrom(fd int) (all []byte, sure bool) {
 			return all, !isShortage(err)
 		}
 		all = append(all, buf[:n]...)
+		if n < len(buf)-longestLine {
+			return all, true // there was room for more
+		}
 	}
 }
+
+// longestLine is more than the longest in any file of /proc that is read here.
+const longestLine = 1024
 
 // isShortage tells an error that says nothing about the file.
 func isShortage(err error) bool {

@@ -570,7 +570,7 @@ TEST(two_thousand_runs_with_64_descriptors)
 /* When the limit is reached, that is an error, and it hurts nobody else. */
 HOST(that_runs_out_of_descriptors)
 {
-	struct rlimit limit = { 64, 64 };
+	struct rlimit limit = { 128, 128 };
 	nr_proc procs[64];
 	size_t count = 0;
 	size_t before;
@@ -581,7 +581,7 @@ HOST(that_runs_out_of_descriptors)
 	before = count_fds(0);
 	REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
 	while ((p = nr_spawn(OPTIONS(.argv = PROG("lines"), .err = PIPE), why, sizeof why)) > 0) {
-		REQUIRE(count < COUNT_OF(procs), "64 programs with 64 descriptors");
+		REQUIRE(count < COUNT_OF(procs), "64 programs with 128 descriptors");
 		procs[count++] = p;
 	}
 	CHECK_EQ_INT(p, -EMFILE, "%s", why);
