@@ -158,8 +158,8 @@ const quietPasses = 2
 // leftNothing tells, of a program that has just been reaped, that there is
 // nothing to sweep: the usual case, without a pass.
 func (s *shepherd) leftNothing(p *program) bool {
-	if p.childless {
-		return true
+	if p.childless && len(s.alive) > 1 {
+		return true // what others have left is not to be hit while they live
 	}
 	adopted, sure := readList(s.adopted)
 	if !sure || len(adopted) > 0 {

@@ -784,7 +784,7 @@ struct host *host_start(const char *const *argv)
 {
 	struct host *h = check_alloc(sizeof *h);
 	posix_spawn_file_actions_t actions;
-	char *args[16] = { "host", "--host" };
+	char *args[24] = { "host", "--host" };
 	int in[2], out[2];
 
 	for (size_t i = 0; argv[i]; i++) {

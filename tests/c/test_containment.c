@@ -670,6 +670,38 @@ TEST(host_and_guardian_killed_at_once)
 	check_all_gone();
 }
 
+/* What peers leave alive, by how often. */
+TEST(killed_host_leaves_nothing_a_hundred_times)
+{
+	static const struct shape matrix[] = {
+		{ "plain", "leader", 1 },
+		{ "TERM-ignorer", "leader.deaf", 1 },
+		{ "background job", "leader(child)", 2 },
+		{ "setsid", "leader(session)", 2 },
+		{ "leader obeys, member ignores", "leader(stubborn)", 2 },
+		{ "leader has exited", "exit=7(child,session)", 2 },
+	};
+
+	for (int round = 0; round < 100; round++) {
+		struct tree *t[COUNT_OF(matrix)];
+		struct host *h;
+
+		for (size_t i = 0; i < COUNT_OF(matrix); i++)
+			t[i] = new_tree(&matrix[i]);
+#define TREE(i) t[i]->tag.text, matrix[i].tree
+		h = host_start(ARGV("with_trees", "0", TREE(0), TREE(1), TREE(2), TREE(3), TREE(4),
+				    TREE(5)));
+#undef TREE
+		for (size_t i = 0; i < COUNT_OF(matrix); i++)
+			wait_settled(&matrix[i], t[i]->tag.text);
+		host_kill(h);
+		for (size_t i = 0; i < COUNT_OF(matrix); i++)
+			check_gone(t[i], "the host was killed");
+		REQUIRE(!check_has_failed(), "round %d", round);
+	}
+	check_all_gone();
+}
+
 /* A host with trees of all shapes. */
 TEST(killed_host_takes_many_trees_along)
 {

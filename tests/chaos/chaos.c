@@ -421,6 +421,8 @@ static void start_tree(void)
 		o.flags |= NR_ASYNC;
 	if (chance(random, 10))
 		o.flags |= NR_OWN_SHEPHERD;
+	if (chance(random, 10))
+		o.flags |= NR_PID_NAMESPACE;
 	if (chance(random, 15))
 		o.timeout_ms = 1 + below(random, 100);
 	if (chance(random, 10))
@@ -441,6 +443,11 @@ static void start_tree(void)
 	it->p = nr_spawn(&o, why, sizeof why);
 	if (it->p == -ENOTSUP && (o.flags & NR_OWN_SHEPHERD)) {
 		o.flags &= ~(uint64_t)NR_OWN_SHEPHERD;
+		it->p = nr_spawn(&o, why, sizeof why);
+	}
+	if (it->p < 0 && strstr(why, "for NR_PID_NAMESPACE") && !is_explained(it->p)) {
+		/* Not here, or not for this user. */
+		o.flags &= ~(uint64_t)NR_PID_NAMESPACE;
 		it->p = nr_spawn(&o, why, sizeof why);
 	}
 	if (self.talks)
