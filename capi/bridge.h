@@ -53,7 +53,9 @@ struct nrg_report {
 struct nrg_usage {
 	uint64_t user_ns;
 	uint64_t system_ns;
+	uint64_t memory;
 	uint64_t memory_peak;
+	uint64_t processes;
 	uint64_t minor_faults;
 	uint64_t major_faults;
 	uint64_t blocks_in;

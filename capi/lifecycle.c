@@ -462,9 +462,9 @@ int nr_stats(nr_proc p, nr_statistics *s)
 			.wall_ns = UINT64_MAX,
 			.user_ns = usage.user_ns,
 			.system_ns = usage.system_ns,
-			.memory = UINT64_MAX,
+			.memory = usage.memory,
 			.memory_peak = usage.memory_peak,
-			.processes = UINT64_MAX,
+			.processes = usage.processes,
 			.minor_faults = usage.minor_faults,
 			.major_faults = usage.major_faults,
 			.blocks_in = usage.blocks_in,
@@ -483,19 +483,21 @@ int nr_stats(nr_proc p, nr_statistics *s)
 	return error;
 }
 
-/* Programs have no cgroups of their own yet. */
 ssize_t nr_cgroup_get(nr_proc p, const char *file, char *buf, size_t len)
 {
 	struct nr_slot *slot;
+	size_t length = 0;
 	int error = enter_process(p, &slot);
 	if (error)
 		return error;
-	nr_table_leave(slot, NR_EXIT);
-	if (!file)
-		return -EINVAL;
 	if (buf && len > 0)
 		*buf = '\0';
-	return -ENOTSUP;
+	if (!file || (!buf && len > 0))
+		error = -EINVAL;
+	else
+		NR_GO(error, nrg_cgroup_get(p, (char *)file, buf, len, &length));
+	nr_table_leave(slot, NR_EXIT);
+	return error ? error : (ssize_t)length;
 }
 
 int nr_cgroup_set(nr_proc p, const char *file, const char *value)
@@ -504,6 +506,10 @@ int nr_cgroup_set(nr_proc p, const char *file, const char *value)
 	int error = enter_process(p, &slot);
 	if (error)
 		return error;
+	if (!file || !value)
+		error = -EINVAL;
+	else
+		NR_GO(error, nrg_cgroup_set(p, (char *)file, (char *)value));
 	nr_table_leave(slot, NR_EXIT);
-	return file && value ? -ENOTSUP : -EINVAL;
+	return error;
 }

@@ -260,7 +260,9 @@ func nrg_usage(handle C.int64_t, usage *C.struct_nrg_usage) (result C.int) {
 	u := p.Usage()
 	usage.user_ns = C.uint64_t(u.User)
 	usage.system_ns = C.uint64_t(u.System)
+	usage.memory = C.uint64_t(u.Memory)
 	usage.memory_peak = C.uint64_t(u.MaxRSS)
+	usage.processes = C.uint64_t(u.Processes)
 	usage.minor_faults = C.uint64_t(u.MinorFaults)
 	usage.major_faults = C.uint64_t(u.MajorFaults)
 	usage.blocks_in = C.uint64_t(u.BlocksIn)
@@ -268,6 +270,38 @@ func nrg_usage(handle C.int64_t, usage *C.struct_nrg_usage) (result C.int) {
 	usage.voluntary_switches = C.uint64_t(u.VoluntarySwitches)
 	usage.involuntary_switches = C.uint64_t(u.InvoluntarySwitches)
 	return 0
+}
+
+// A buffer of C for the text of a file. It is as long as it says; the length of
+// the text is returned whatever it takes.
+//
+//export nrg_cgroup_get
+func nrg_cgroup_get(handle C.int64_t, file *C.char, buf *C.char, size C.size_t, length *C.size_t) (result C.int) {
+	defer guard(&result)
+	p := process(handle)
+	if p == nil {
+		return -C.int(unix.EBADF)
+	}
+	text, err := p.CgroupGet(C.GoString(file))
+	if err != nil {
+		return negative(err)
+	}
+	*length = C.size_t(len(text))
+	if buf != nil && size > 0 {
+		to := unsafe.Slice((*byte)(unsafe.Pointer(buf)), size)
+		to[copy(to[:size-1], text)] = 0
+	}
+	return 0
+}
+
+//export nrg_cgroup_set
+func nrg_cgroup_set(handle C.int64_t, file, value *C.char) (result C.int) {
+	defer guard(&result)
+	p := process(handle)
+	if p == nil {
+		return -C.int(unix.EBADF)
+	}
+	return negative(p.CgroupSet(C.GoString(file), C.GoString(value)))
 }
 
 // stringList copies a NULL-terminated array of C strings.
@@ -300,6 +334,10 @@ func convertOptions(o *C.nr_options) (*core.Options, error) {
 		return nil, &core.Error{Errno: unix.ENOENT, Why: "file: empty"}
 	case o.cwd != nil && *o.cwd == 0:
 		return nil, &core.Error{Errno: unix.ENOENT, Why: "cwd: empty"}
+	case o.cgroup_base != nil && *o.cgroup_base == 0:
+		return nil, invalidOption("cgroup_base: empty")
+	case o.cgroup_path != nil && *o.cgroup_path == 0:
+		return nil, invalidOption("cgroup_path: empty")
 	case o.fds == nil && o.nfds > 0, o.groups == nil && o.ngroups > 0, o.rlimits == nil && o.nrlimits > 0:
 		return nil, invalidOption("fds, groups, rlimits: NULL, and not 0 of them")
 	case o.nfds > math.MaxInt16 || o.ngroups > math.MaxInt32 || o.nrlimits > math.MaxInt16:

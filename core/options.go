@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"libnetrunner/core/wire"
 )
 
@@ -91,9 +89,8 @@ type Options struct {
 	Nice     int32
 	Rlimits  []wire.Rlimit
 
-	// The cgroup options are known, and not supported yet.
 	CgroupBase, CgroupPath string
-	CgroupSet              []string
+	CgroupSet              []string // "memory.max=1000000"
 }
 
 // maxDescriptors leaves room in a frame for the process socket, a directory
@@ -143,7 +140,7 @@ func (o *Options) check() error {
 			return invalid("rlimits: resource %d: soft limit %d is above hard limit %d", r.Resource, r.Soft, r.Hard)
 		}
 	}
-	return o.checkSupported()
+	return o.checkCgroup()
 }
 
 func (o *Options) checkDescriptors() error {
@@ -172,10 +169,36 @@ func (o *Options) checkDescriptors() error {
 	return nil
 }
 
-// checkSupported refuses the parts of the interface that do not exist yet.
-func (o *Options) checkSupported() error {
-	if o.CgroupBase != "" || o.CgroupPath != "" || len(o.CgroupSet) > 0 {
-		return &Error{unix.ENOTSUP, "cgroup_base, cgroup_path, cgroup_set: not supported by this version"}
+func (o *Options) checkCgroup() error {
+	if o.CgroupBase != "" && o.CgroupPath != "" {
+		return invalid("cgroup_base and cgroup_path: only one may be given")
+	}
+	for _, c := range []struct{ name, path string }{{"cgroup_base", o.CgroupBase}, {"cgroup_path", o.CgroupPath}} {
+		if strings.HasPrefix(c.path, "/") {
+			return invalid("%s: %q is absolute, not below where cgroup2 is mounted", c.name, c.path)
+		}
+		for _, part := range strings.Split(c.path, "/") {
+			if c.path != "" && (part == "" || part == "." || part == "..") {
+				return invalid("%s: %q contains %q", c.name, c.path, part)
+			}
+		}
+	}
+	if len(o.CgroupSet) > 0 && o.CgroupBase == "" && o.CgroupPath == "" {
+		return invalid("cgroup_set: without cgroup_base or cgroup_path")
+	}
+	for _, setting := range o.CgroupSet {
+		name, _, ok := strings.Cut(setting, "=")
+		if !ok || checkCgroupFile(name) != nil {
+			return invalid("cgroup_set: %q is not NAME=VALUE", setting)
+		}
+	}
+	return nil
+}
+
+// checkCgroupFile refuses what is not the name of a file in a cgroup.
+func checkCgroupFile(name string) error {
+	if name == "" || name == "." || name == ".." || strings.ContainsRune(name, '/') {
+		return invalid("%q is no file of a cgroup", name)
 	}
 	return nil
 }

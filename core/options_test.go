@@ -68,19 +68,22 @@ func TestOptionsRefused(t *testing.T) {
 	}
 }
 
-// What the interface promises for later says so, and is not ignored.
-func TestOptionsNotSupportedYet(t *testing.T) {
-	for name, c := range map[string]struct {
-		o   Options
-		why string
-	}{
-		"cgroup_base": {Options{CgroupBase: "/x"}, "cgroup_base, cgroup_path, cgroup_set: not supported by this version"},
-		"cgroup_path": {Options{CgroupPath: "/x"}, "cgroup_base, cgroup_path, cgroup_set: not supported by this version"},
-		"cgroup_set":  {Options{CgroupSet: []string{"pids.max=1"}}, "cgroup_base, cgroup_path, cgroup_set: not supported by this version"},
+func TestCgroupOptionsRefused(t *testing.T) {
+	for why, o := range map[string]Options{
+		"cgroup_base and cgroup_path: only one may be given":                {CgroupBase: "x", CgroupPath: "y"},
+		`cgroup_base: "/x" is absolute, not below where cgroup2 is mounted`: {CgroupBase: "/x"},
+		`cgroup_path: "a/../b" contains ".."`:                               {CgroupPath: "a/../b"},
+		`cgroup_path: "a//b" contains ""`:                                   {CgroupPath: "a//b"},
+		`cgroup_path: "./b" contains "."`:                                   {CgroupPath: "./b"},
+		`cgroup_path: "b/" contains ""`:                                     {CgroupPath: "b/"},
+		"cgroup_set: without cgroup_base or cgroup_path":                    {CgroupSet: []string{"pids.max=1"}},
+		`cgroup_set: "pids.max" is not NAME=VALUE`:                          {CgroupBase: "x", CgroupSet: []string{"pids.max"}},
+		`cgroup_set: "../pids.max=1" is not NAME=VALUE`:                     {CgroupBase: "x", CgroupSet: []string{"../pids.max=1"}},
+		`cgroup_set: "=1" is not NAME=VALUE`:                                {CgroupBase: "x", CgroupSet: []string{"=1"}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			c.o.Argv = []string{"true"}
-			requireError(t, c.o.check(), unix.ENOTSUP, c.why)
+		t.Run(why, func(t *testing.T) {
+			o.Argv = []string{"true"}
+			requireError(t, o.check(), unix.EINVAL, why)
 		})
 	}
 }

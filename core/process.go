@@ -31,6 +31,7 @@ const (
 type State struct {
 	Phase   Phase
 	PID     int         // from Running on
+	Cgroup  string      // the directory of its own cgroup; from Running on
 	Failure *Error      // Failed
 	Exit    wire.Exited // Ended
 
@@ -128,6 +129,10 @@ func (p *Process) prepare(o *Options) error {
 		Cwd:     o.Cwd,
 		Argv:    o.Argv,
 		Env:     o.Env,
+
+		CgroupBase: o.CgroupBase,
+		CgroupPath: o.CgroupPath,
+		CgroupSet:  o.CgroupSet,
 	}
 	// First, so that an explicit one among o.Rlimits counts.
 	if limit, ok := hostNoFile(); ok {
@@ -383,6 +388,7 @@ func (p *Process) handle(h wire.Header, payload []byte, descriptors []int) error
 		}
 		p.state.Phase = Running
 		p.state.PID = int(started.PID)
+		p.state.Cgroup = started.Cgroup
 	case wire.TypeFailed:
 		failed, err := wire.ParseFailed(payload)
 		if err != nil {
@@ -547,19 +553,38 @@ func (p *Process) Release() {
 	p.leaveShepherd()
 }
 
-// Usage returns what a program has used. While it runs that is what /proc
-// tells: processor time of its own and of the children that it waited for, and
-// its peak of memory. Fields that are not known are math.MaxUint64.
-func (p *Process) Usage() wire.Usage {
+// unknown is a number that is not known.
+const unknown = math.MaxUint64
+
+// Usage is what a program has used. Fields that are not known are
+// math.MaxUint64.
+type Usage struct {
+	wire.Usage
+	Memory    uint64 // bytes, now; with a cgroup
+	Processes uint64 // now; with a cgroup
+}
+
+// Usage returns what a program has used: with a cgroup of its own, all of that.
+// Else, while it runs, what /proc tells: processor time of its own and of the
+// children that it waited for, and its peak of memory.
+func (p *Process) Usage() Usage {
 	state := p.Poll()
+	u := Usage{Memory: unknown, Processes: unknown}
 	if state.Phase == Ended {
-		return state.Exit.Usage
+		u.Usage = state.Exit.Usage
+		if state.Cgroup != "" {
+			u.Memory, u.Processes = 0, 0
+		}
+		return u
 	}
-	u := wire.Usage{User: math.MaxUint64, System: math.MaxUint64, MaxRSS: math.MaxUint64,
-		MinorFaults: math.MaxUint64, MajorFaults: math.MaxUint64, BlocksIn: math.MaxUint64, BlocksOut: math.MaxUint64,
-		VoluntarySwitches: math.MaxUint64, InvoluntarySwitches: math.MaxUint64}
+	u.Usage = wire.Usage{User: unknown, System: unknown, MaxRSS: unknown,
+		MinorFaults: unknown, MajorFaults: unknown, BlocksIn: unknown, BlocksOut: unknown,
+		VoluntarySwitches: unknown, InvoluntarySwitches: unknown}
 	if state.Phase == Running {
-		readUsage(state.PID, &u)
+		readUsage(state.PID, &u.Usage)
+		if state.Cgroup != "" {
+			readCgroupUsage(state.Cgroup, &u)
+		}
 	}
 	return u
 }

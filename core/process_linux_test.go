@@ -80,7 +80,7 @@ func TestProcessLife(t *testing.T) {
 		require.True(t, readable(t, p.Socket()), "for ever, even before the shepherd has closed its end")
 		program.end()
 	}
-	require.Equal(t, exit.Usage, p.Usage())
+	require.Equal(t, exit.Usage, p.Usage().Usage)
 }
 
 // All at once, as a host sees it that looks late.
@@ -112,7 +112,7 @@ func TestProcessFailed(t *testing.T) {
 		require.Equal(t, Failed, state.Phase)
 		requireError(t, state.Failure, unix.EACCES, "execve ./x: permission denied")
 	}
-	require.Equal(t, unknownUsage(), p.Usage())
+	require.Equal(t, unknownUsage(), p.Usage().Usage)
 	_, err := p.Signal(15)
 	require.ErrorIs(t, err, unix.ESRCH)
 	require.NoError(t, p.Stop(wire.ReasonKilled))

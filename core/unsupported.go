@@ -33,3 +33,4 @@ func openDirectory(string) (int, error)      { return -1, unix.ENOSYS }
 func openPTY() (int, int, error)             { return -1, -1, unix.ENOSYS }
 func setUpTerminal(int, int, *Options) error { return unix.ENOSYS }
 func readUsage(int, *wire.Usage)             {}
+func readCgroupUsage(string, *Usage)         {}

@@ -17,11 +17,12 @@ import (
 
 // program is a program that runs, or that has left something running.
 type program struct {
-	child         // its pid is that of its process group, too
-	init   child  // of its PID namespace, pid 0: it has none, or that is gone
-	mark   uint64 // of all its descendants
-	worker int    // whose child it is
-	socket int    // the process socket, -1 when the host has no more use for it
+	child          // its pid is that of its process group, too
+	group  *cgroup // its own, or nil
+	init   child   // of its PID namespace, pid 0: it has none, or that is gone
+	mark   uint64  // of all its descendants
+	worker int     // whose child it is
+	socket int     // the process socket, -1 when the host has no more use for it
 	reader wire.Reader
 
 	linger      bool
@@ -41,9 +42,9 @@ type program struct {
 }
 
 // started takes a program in whose execve(2) has succeeded.
-func (s *shepherd) started(r *request, leader, init child, worker int, mark uint64) {
+func (s *shepherd) started(r *request, leader, init child, group *cgroup, worker int, mark uint64) {
 	p := &program{
-		child: leader, init: init, worker: worker, mark: mark, socket: r.descriptors[0], index: -1,
+		child: leader, init: init, group: group, worker: worker, mark: mark, socket: r.descriptors[0], index: -1,
 		linger:      r.spawn.Flags&wire.SpawnLinger != 0,
 		killTimeout: time.Duration(r.spawn.KillTimeout),
 	}
@@ -51,7 +52,12 @@ func (s *shepherd) started(r *request, leader, init child, worker int, mark uint
 	// has closed its input must fail.
 	r.descriptors = r.descriptors[1:]
 	r.close()
-	s.send(p.socket, (&wire.Started{PID: int32(p.pid)}).Encode())
+	started := wire.Started{PID: int32(p.pid)}
+	if group != nil {
+		group.forked()
+		started.Cgroup = group.dir
+	}
+	s.send(p.socket, started.Encode())
 
 	for _, c := range []child{p.child, p.init} {
 		if c.pid > 0 {
@@ -127,6 +133,11 @@ func (s *shepherd) signal(p *program, sig unix.Signal) unix.Errno {
 		}
 		return unix.ESRCH
 	}
+	if p.group != nil && sig != 0 {
+		if errno := p.group.signal(sig); errno != unix.ESRCH {
+			return errno
+		} // it has moved to another cgroup
+	}
 	err := unix.Kill(-p.pid, sig)
 	if group, groupErr := unix.Getpgid(p.pid); groupErr == nil && group != p.pid {
 		err = unix.Kill(p.pid, sig) // it has moved to another group
@@ -138,6 +149,9 @@ func (s *shepherd) signal(p *program, sig unix.Signal) unix.Errno {
 // signalRest signals the group of a program that has been reaped. Its number
 // is still that group's as long as one of our own children is in it.
 func (s *shepherd) signalRest(p *program, sig unix.Signal) unix.Errno {
+	if p.group != nil {
+		return p.group.signal(sig)
+	}
 	if p.init.pid > 0 {
 		return signalBelow(p.init.pid, p.pid, sig)
 	}
@@ -161,11 +175,16 @@ func (s *shepherd) stop(p *program, reason wire.Reason) {
 		return
 	}
 	p.stopping = true
+	if p.group != nil {
+		p.group.thaw()
+	}
 	s.signal(p, unix.SIGTERM)
 	s.signal(p, unix.SIGCONT) // a stopped process takes no SIGTERM
 	s.arm(p, p.killTimeout)
-	s.terminating = append(s.terminating, p)
-	s.sweepWanted.Signal()
+	if p.group == nil { // else all have it
+		s.terminating = append(s.terminating, p)
+		s.sweepWanted.Signal()
+	}
 	if p.ended {
 		s.wane(p)
 	}
@@ -226,6 +245,9 @@ func (s *shepherd) ended(p *program) {
 		s.wane(p)
 	default:
 		s.disarm(p)
+		if p.group != nil {
+			p.group.conclude(&p.exited)
+		}
 		s.tellExit(p)
 	}
 }
@@ -285,6 +307,36 @@ func (s *shepherd) initEnded(p *program) {
 	p.init.pid = 0
 	if p.ended {
 		delete(s.waning, p)
+		s.treeGone(p)
+	}
+}
+
+// treeGone finishes a program when nothing is left in its cgroup either, where
+// somebody else may have put what is not of its tree.
+func (s *shepherd) treeGone(p *program) {
+	switch {
+	case p.group == nil || p.group.isEmpty():
+		s.finish(p)
+	case p.group.kill < 0:
+		s.draining[p] = struct{}{} // until none is seen
+		p.quiet = 0
+		s.sweepWanted.Signal()
+	default:
+		p.group.signal(unix.SIGKILL)
+		s.emptying[p] = struct{}{}
+		s.byPIDFD[p.group.events] = p
+		event := unix.EpollEvent{Events: unix.EPOLLPRI, Fd: int32(p.group.events)}
+		if unix.EpollCtl(s.ends, unix.EPOLL_CTL_ADD, p.group.events, &event) != nil {
+			s.finish(p) // ENOMEM; it has been killed, and dies
+			return
+		}
+		s.groupChanged(p) // before it was watched
+	}
+}
+
+// groupChanged looks whether a cgroup has become empty.
+func (s *shepherd) groupChanged(p *program) {
+	if p.group.isEmpty() {
 		s.finish(p)
 	}
 }
@@ -292,12 +344,15 @@ func (s *shepherd) initEnded(p *program) {
 // drain has the rest of a program's tree killed, and finishes the program when
 // it is gone.
 func (s *shepherd) drain(p *program) {
+	if p.group != nil {
+		p.group.signal(unix.SIGKILL)
+	}
 	if p.init.pid > 0 {
 		killInit(p)
 		return
 	}
 	if s.leftNothing(p) {
-		s.finish(p)
+		s.treeGone(p)
 		return
 	}
 	s.draining[p] = struct{}{}
@@ -326,17 +381,30 @@ func (s *shepherd) settle() {
 	for p := range s.draining {
 		if p.quiet >= quietPasses {
 			delete(s.draining, p)
-			s.finish(p)
+			s.treeGone(p)
 		}
 	}
 }
 
 func (s *shepherd) finish(p *program) {
-	delete(s.alive, p.mark)
+	s.forgetMark(p.mark)
 	s.quiet = 0
 	s.disarm(p)
+	if p.group != nil {
+		s.leaveGroup(p)
+	}
 	s.tellExit(p)
 	s.letGo(p)
+}
+
+// leaveGroup takes down what the cgroup says, and removes it.
+func (s *shepherd) leaveGroup(p *program) {
+	delete(s.emptying, p)
+	delete(s.byPIDFD, p.group.events)
+	_ = unix.EpollCtl(s.ends, unix.EPOLL_CTL_DEL, p.group.events, nil)
+	p.group.conclude(&p.exited)
+	p.group.discard()
+	p.group = nil
 }
 
 // tellExit tells the host how a program ended. What lingers keeps its socket,
@@ -361,6 +429,9 @@ func (s *shepherd) groupLives(p *program) bool {
 
 // treeLives tells whether any orphan of a program is left.
 func (s *shepherd) treeLives(p *program) bool {
+	if p.group != nil && !p.group.isEmpty() {
+		return true
+	}
 	if p.init.pid > 0 {
 		below, sure := childrenOf(p.init.pid)
 		return !sure || len(below) > 0

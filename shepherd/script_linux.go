@@ -27,6 +27,7 @@ type script struct {
 	keep  [][]uint64 // memory that rows point to
 
 	flags uintptr // of clone(2), beside the usual
+	group *cgroup // to be born in, or nil
 
 	// The child is the program or, with a PID namespace, its founder. All of
 	// these are set from before they run until what became of them is known.
@@ -38,8 +39,9 @@ type script struct {
 	}
 	pidfd int32 // of the child, by clone3(2), else -1
 
-	failed *row
-	args   cloneArgs // here, as a stack may move under a uintptr
+	failed    *row
+	notJoined unix.Errno // the failure is that the child could not move to its cgroup
+	args      cloneArgs  // here, as a stack may move under a uintptr
 }
 
 // row is one system call. script_linux_*.s know its layout.
@@ -59,7 +61,7 @@ type step struct {
 func (s *script) reset() {
 	clear(s.rows) // they point to memory that is not ours any more
 	s.rows, s.steps, s.keep = s.rows[:0], s.steps[:0], s.keep[:0]
-	s.flags, s.program.child = 0, 0
+	s.flags, s.group, s.program.child = 0, nil, 0
 }
 
 func (s *script) add(name string, subject any, trap, a0, a1, a2, a3 uintptr) *row {
@@ -128,7 +130,7 @@ func (c *child) discard() {
 // PR_SET_PDEATHSIG is about that thread.
 func (s *script) run() (program, init child, err error) {
 	s.forgetProcesses()
-	s.failed = nil
+	s.failed, s.notJoined = nil, 0
 	s.pidfd = -1
 
 	pid := -int(unix.ENOSYS)
@@ -142,6 +144,9 @@ func (s *script) run() (program, init child, err error) {
 	}
 	none := child{pidfd: -1}
 	if pid < 0 {
+		if errno := unix.Errno(-pid); s.group != nil && s.flags == 0 && errno != unix.ENOMEM {
+			return none, none, s.group.joinError(errno)
+		}
 		return none, none, &stepError{unix.Errno(-pid), s.cloneStep()}
 	}
 	program, init = child{pid, int(s.pidfd)}, none
@@ -151,7 +156,9 @@ func (s *script) run() (program, init child, err error) {
 		init.pid = int(s.init.Load())
 		defer founder.discard()
 	}
-	if s.failed != nil {
+	if s.notJoined != 0 {
+		err = s.group.joinError(s.notJoined)
+	} else if s.failed != nil {
 		err = s.failure()
 	} else if errno := cmp.Or(program.open(), init.open()); errno != nil {
 		err = &stepError{errno.(unix.Errno), step{name: "pidfd_open"}}
@@ -194,10 +201,15 @@ func (s *script) clone3() int {
 		parentTID:  uint64(uintptr(unsafe.Pointer(&s.child))),
 		exitSignal: uint64(unix.SIGCHLD),
 	}
+	if s.group != nil {
+		s.args.flags |= unix.CLONE_INTO_CGROUP
+		s.args.cgroup = uint64(s.group.fd)
+	}
 	return s.fork(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&s.args)), unsafe.Sizeof(s.args), 0, s.rows)
 }
 
-// clone is clone3 by older means: the signal handlers are reset one by one.
+// clone is clone3 by older means: the signal handlers are reset one by one, and
+// the child moves itself to its cgroup.
 func (s *script) clone() int {
 	flags := cloneFlags | s.flags | uintptr(unix.SIGCHLD)
 	rows := make([]row, 0, lastSignal+len(s.rows))
@@ -206,18 +218,28 @@ func (s *script) clone() int {
 		r.tolerate(unix.EINVAL) // SIGKILL, SIGSTOP
 		rows = append(rows, r)
 	}
+	if s.group != nil {
+		rows = append(rows, row{trap: unix.SYS_WRITE, a0: uintptr(s.group.procs), a1: uintptr(unsafe.Pointer(&zeroText)), a2: 1})
+	}
 	resets := len(rows)
 	rows = append(rows, s.rows...)
 	pid := s.fork(unix.SYS_CLONE, flags, 0, uintptr(unsafe.Pointer(&s.child)), rows)
 	copy(s.rows, rows[resets:])
 	if s.failed != nil {
-		index := (uintptr(unsafe.Pointer(s.failed)) - uintptr(unsafe.Pointer(&rows[0]))) / unsafe.Sizeof(row{})
-		s.failed = &s.rows[int(index)-resets]
+		index := int((uintptr(unsafe.Pointer(s.failed)) - uintptr(unsafe.Pointer(&rows[0]))) / unsafe.Sizeof(row{}))
+		if index < resets {
+			s.notJoined = unix.Errno(-s.failed.result)
+			index = resets
+		}
+		s.failed = &s.rows[index-resets]
 	}
 	return pid
 }
 
 const lastSignal = 64
+
+// zeroText means the writer itself, to cgroup.procs.
+var zeroText = [1]byte{'0'}
 
 // defaultAction is the kernel's struct sigaction for SIG_DFL.
 var defaultAction [4]uint64

@@ -50,9 +50,10 @@ type shepherd struct {
 
 	queue    []*request
 	bySocket map[int]*program
-	byPID    map[int]*program // by what of it has not been reaped: leader, init
-	byPIDFD  map[int]*program // likewise
-	expected [workers]int     // how many of those each worker has
+	byPID    map[int]*program      // by what of it has not been reaped: leader, init
+	byPIDFD  map[int]*program      // likewise; and by the events of a cgroup
+	emptying map[*program]struct{} // whose trees are gone, but not all in their cgroups
+	expected [workers]int          // how many of those each worker has
 	timers   timers
 
 	// Sweeping, see sweep.
@@ -63,6 +64,7 @@ type shepherd struct {
 	waning      map[*program]struct{} // have lingered and got SIGTERM
 	terminating []*program            // are to get SIGTERM outside of their groups, too
 	quiet       int                   // passes in a row that have seen nothing at all
+	lost        bool                  // a pass has seen what it could not attribute
 	sweepWanted *sync.Cond
 
 	// Leadership, see lead.
@@ -103,6 +105,7 @@ func newShepherd(control int) (*shepherd, error) {
 		bySocket: make(map[int]*program),
 		byPID:    make(map[int]*program),
 		byPIDFD:  make(map[int]*program),
+		emptying: make(map[*program]struct{}),
 		draining: make(map[*program]struct{}),
 		waning:   make(map[*program]struct{}),
 		alive:    make(map[uint64]bool),
@@ -387,7 +390,15 @@ func (s *shepherd) spawn(worker int, r *request) bool {
 	s.setTimer(stuckAfter)
 	s.mu.Unlock()
 
-	leader, init, err := forker.run()
+	var leader, init child
+	group, err := newCgroup(r.spawn)
+	if err == nil {
+		forker.group = group
+		leader, init, err = forker.run()
+	}
+	if group != nil && err != nil {
+		group.discard()
+	}
 
 	s.mu.Lock()
 	leading := s.term == term
@@ -399,17 +410,19 @@ func (s *shepherd) spawn(worker int, r *request) bool {
 		s.wake() // one more may fork
 	}
 	if err == nil {
-		err = s.expect(worker, leader, init)
+		if err = s.expect(leader, init); err != nil && group != nil {
+			group.discard()
+		}
 	}
 	forker.forgetProcesses()
 	if err != nil {
-		delete(s.alive, mark)
+		s.forgetMark(mark)
 		var failed *stepError
 		if errors.As(err, &failed) {
 			s.refuse(r, failed.errno, failed.Error())
 		}
 	} else {
-		s.started(r, leader, init, worker, mark)
+		s.started(r, leader, init, group, worker, mark)
 	}
 	s.forks++
 	s.forked.Signal()
@@ -522,7 +535,7 @@ func (s *shepherd) exitWhenDone() {
 
 // isBusy tells whether there are programs, or will be.
 func (s *shepherd) isBusy() bool {
-	return s.forking || s.stuck > 0 || len(s.byPID)+len(s.draining)+len(s.bySocket)+len(s.timers) > 0
+	return s.forking || s.stuck > 0 || len(s.byPID)+len(s.draining)+len(s.emptying)+len(s.bySocket)+len(s.timers) > 0
 }
 
 // awaitEnds sleeps until a program has ended, for ever. Not in waitid(2) for
@@ -543,6 +556,8 @@ func (s *shepherd) awaitEnds() {
 				s.ended(p)
 			case p.init.pidfd == fd:
 				s.initEnded(p)
+			case p.group != nil && p.group.events == fd:
+				s.groupChanged(p)
 			}
 		}
 		s.exitWhenDone()
@@ -552,7 +567,7 @@ func (s *shepherd) awaitEnds() {
 
 // expect makes the ends of a program's processes known. If that can't be, it
 // kills them.
-func (s *shepherd) expect(worker int, leader, init child) error {
+func (s *shepherd) expect(leader, init child) error {
 	for _, c := range []child{leader, init} {
 		if c.pid == 0 {
 			continue

@@ -295,7 +295,7 @@ func TestUsageAndTime(t *testing.T) {
 	require.Greater(t, exit.Usage.MaxRSS, uint64(100<<10))
 	require.Less(t, exit.Usage.MaxRSS, uint64(1<<40))
 	require.NotZero(t, exit.Usage.MinorFaults)
-	require.Equal(t, exit.Usage, p.Usage())
+	require.Equal(t, exit.Usage, p.Usage().Usage)
 
 	p = h.run(command("cat"))
 	require.NotZero(t, p.Usage().MaxRSS)

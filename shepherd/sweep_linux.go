@@ -37,7 +37,7 @@ func (s *shepherd) sweep() {
 	var pause time.Duration
 	for {
 		s.mu.Lock()
-		for len(s.draining) == 0 && len(s.terminating) == 0 && !s.lastSweep() {
+		for len(s.draining) == 0 && len(s.terminating) == 0 && !s.lastSweep() && !(s.lost && len(s.alive) == 0) {
 			s.sweepWanted.Wait()
 		}
 		terminate, kill := s.hunts()
@@ -70,8 +70,12 @@ func (s *shepherd) sweep() {
 // hunts describes what is to be hit now.
 func (s *shepherd) hunts() (terminate, kill *hunt) {
 	hunted := make(map[uint64]bool, len(s.draining))
+	groups := make(map[uint64]*cgroup)
 	for p := range s.draining {
 		hunted[p.mark] = true
+		if p.group != nil && p.group.kill < 0 {
+			groups[p.mark] = p.group
+		}
 	}
 	alive := maps.Clone(s.alive)
 	for mark := range hunted {
@@ -89,14 +93,14 @@ func (s *shepherd) hunts() (terminate, kill *hunt) {
 		}
 		return hostGone && !alive[mark]
 	})
-	kill.hunted = hunted
+	kill.hunted, kill.groups = hunted, groups
 	if len(s.terminating) > 0 {
 		marks := make(map[uint64]bool)
-		groups := make(map[int]bool)
+		skip := make(map[int]bool)
 		var roots []int
 		for _, p := range s.terminating {
 			marks[p.mark] = true
-			groups[p.pid] = true
+			skip[p.pid] = true
 			if !p.ended {
 				roots = append(roots, p.pid)
 			}
@@ -106,7 +110,7 @@ func (s *shepherd) hunts() (terminate, kill *hunt) {
 		}
 		s.terminating = nil
 		terminate = s.newHunt(unix.SIGTERM, func(mark uint64) bool { return marks[mark] })
-		terminate.skipGroups, terminate.roots = groups, roots
+		terminate.skipGroups, terminate.roots = skip, roots
 	}
 	return terminate, kill
 }
@@ -146,8 +150,19 @@ func (s *shepherd) swept(pass *hunt) {
 	} else {
 		s.quiet++
 	}
+	s.lost = pass.lost || s.lost && s.quiet < quietPasses
 	s.settle()
 	s.exitWhenDone()
+}
+
+// forgetMark is about a program that has gone. What others have left without a
+// mark dies with the last of them.
+func (s *shepherd) forgetMark(mark uint64) {
+	delete(s.alive, mark)
+	if s.lost && len(s.alive) == 0 {
+		s.quiet = 0
+		s.sweepWanted.Signal()
+	}
 }
 
 // lastSweep tells whether it is time to kill all that is left.

@@ -182,12 +182,14 @@ type hunt struct {
 	forked    []int
 	strangers func(pids []int) (rest []int, sure bool)
 
-	roots      []int           // processes whose descendants are hit as well
-	skipGroups map[int]bool    // process groups that have got the signal already
-	onlyGroup  int             // unless 0, the process group that is to get it
-	hunted     map[uint64]bool // marks, for swept
-	found      map[uint64]bool // the marks of what there was to hit, zombies too
-	unsure     bool            // there may have been more, but we could not look
+	roots      []int              // processes whose descendants are hit as well
+	skipGroups map[int]bool       // process groups that have got the signal already
+	onlyGroup  int                // unless 0, the process group that is to get it
+	groups     map[uint64]*cgroup // by mark: those that can't be killed by one write
+	hunted     map[uint64]bool    // marks, for swept
+	found      map[uint64]bool    // the marks of what there was to hit, zombies too
+	lost       bool               // there is what has no mark, and was not hit
+	unsure     bool               // there may have been more, but we could not look
 	hits       int
 	seen       map[int]bool
 }
@@ -196,6 +198,12 @@ type hunt struct {
 func (h *hunt) run() {
 	h.found = make(map[uint64]bool)
 	h.seen = make(map[int]bool)
+	for mark, group := range h.groups {
+		if group.signal(h.signal) == 0 {
+			h.found[mark] = true
+			h.hits++
+		}
+	}
 	pids, sure := readList(h.adopted)
 	h.unsure = !sure
 	for _, pid := range pids {
@@ -247,6 +255,8 @@ func (h *hunt) consider(pid int, settled bool) {
 	if h.belongs(mark) {
 		h.found[mark] = true
 		h.hit(pid, os.Getpid())
+	} else if mark == unmarked {
+		h.lost = true
 	}
 }
 

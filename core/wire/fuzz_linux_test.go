@@ -50,7 +50,7 @@ func FuzzParseSpawn(f *testing.F) {
 			require.GreaterOrEqual(t, int(r.Terminal), first)
 			require.Less(t, int(r.Terminal), descriptors)
 		}
-		for _, list := range [][]CString{{r.Program, r.Cwd}, r.Paths, r.Argv, r.Env} {
+		for _, list := range [][]CString{{r.Program, r.Cwd}, r.Paths, r.Argv, r.Env, r.CgroupSet} {
 			for _, text := range list {
 				require.NotEmpty(t, text)
 				require.NotContains(t, text.String(), "\x00")
@@ -58,11 +58,11 @@ func FuzzParseSpawn(f *testing.F) {
 			}
 		}
 		// There is one way to say it.
-		s := Spawn{Setup: r.Setup, Program: r.Program.String(), Cwd: r.Cwd.String()}
+		s := Spawn{Setup: r.Setup, Program: r.Program.String(), Cwd: r.Cwd.String(), CgroupBase: r.CgroupBase, CgroupPath: r.CgroupPath}
 		for _, list := range []struct {
 			to   *[]string
 			from []CString
-		}{{&s.Paths, r.Paths}, {&s.Argv, r.Argv}, {&s.Env, r.Env}} {
+		}{{&s.Paths, r.Paths}, {&s.Argv, r.Argv}, {&s.Env, r.Env}, {&s.CgroupSet, r.CgroupSet}} {
 			for _, text := range list.from {
 				*list.to = append(*list.to, text.String())
 			}

@@ -111,6 +111,11 @@ type Spawn struct {
 	Cwd     string // "" stays where SpawnCwdDescriptor or the shepherd is
 	Argv    []string
 	Env     []string
+
+	// At most one of CgroupBase and CgroupPath, below where cgroup2 is mounted.
+	CgroupBase string
+	CgroupPath string
+	CgroupSet  []string // "memory.max=1000000"
 }
 
 // Encode returns the whole frame.
@@ -143,7 +148,10 @@ func (s *Spawn) Encode(descriptors int) []byte {
 		b = putTexts(b, s.Paths)
 		b = putText(b, s.Cwd)
 		b = putTexts(b, s.Argv)
-		return putTexts(b, s.Env)
+		b = putTexts(b, s.Env)
+		b = putText(b, s.CgroupBase)
+		b = putText(b, s.CgroupPath)
+		return putTexts(b, s.CgroupSet)
 	})
 }
 
@@ -156,6 +164,10 @@ type SpawnRequest struct {
 	Cwd     CString
 	Argv    []CString
 	Env     []CString
+
+	CgroupBase string
+	CgroupPath string
+	CgroupSet  []CString
 }
 
 // ParseSpawn decodes the payload of a TypeSpawn frame that came with the given
@@ -189,6 +201,9 @@ func ParseSpawn(payload []byte, descriptors int) (*SpawnRequest, error) {
 	r.Cwd = d.text()
 	r.Argv = d.texts()
 	r.Env = d.texts()
+	r.CgroupBase = d.text().String()
+	r.CgroupPath = d.text().String()
+	r.CgroupSet = d.texts()
 	if err := d.finish(); err != nil {
 		return nil, err
 	}
@@ -224,6 +239,8 @@ func (r *SpawnRequest) check(descriptors int) error {
 		return malformed("terminal: descriptor %d of %d", r.Terminal, descriptors)
 	case r.Timeout < 0 || r.KillTimeout < KillNow:
 		return malformed("timeouts %d and %d", r.Timeout, r.KillTimeout)
+	case r.CgroupBase != "" && r.CgroupPath != "":
+		return malformed("two cgroups")
 	case len(r.Paths) == 0 || len(r.Argv) == 0:
 		return malformed("%d paths and %d arguments", len(r.Paths), len(r.Argv))
 	}
@@ -294,18 +311,20 @@ func EncodeRelease() []byte { return Frame(TypeRelease, 0, nil) }
 
 // Started tells that the program has been executed.
 type Started struct {
-	PID int32
+	PID    int32
+	Cgroup string // the directory of its cgroup, "": it has none of its own
 }
 
 // Encode returns the whole frame.
 func (s *Started) Encode() []byte {
-	return Frame(TypeStarted, 0, func(b []byte) []byte { return putU32(b, uint32(s.PID)) })
+	return Frame(TypeStarted, 0, func(b []byte) []byte { return putText(putU32(b, uint32(s.PID)), s.Cgroup) })
 }
 
 // ParseStarted decodes the payload of a TypeStarted frame.
 func ParseStarted(payload []byte) (Started, error) {
 	d := decoder{b: payload}
 	s := Started{PID: d.i32()}
+	s.Cgroup = d.text().String()
 	return s, d.finish()
 }
 
@@ -359,6 +378,9 @@ type Exited struct {
 	Reason Reason
 	Time   int64 // CLOCK_MONOTONIC, ns
 	Usage  Usage
+	// What is known of its cgroup, which may be gone by now: a file's name and
+	// its text, one after the other.
+	Cgroup []string
 }
 
 // Usage is what a program used, and the children that it waited for.
@@ -394,7 +416,7 @@ func (e *Exited) Encode() []byte {
 		for _, f := range e.Usage.fields() {
 			b = putU64(b, *f)
 		}
-		return b
+		return putTexts(b, e.Cgroup)
 	})
 }
 
@@ -404,6 +426,12 @@ func ParseExited(payload []byte) (Exited, error) {
 	e := Exited{Code: d.i32(), Signal: d.i32(), Core: d.u32() != 0, Reason: Reason(d.u32()), Time: d.i64()}
 	for _, f := range e.Usage.fields() {
 		*f = d.u64()
+	}
+	for _, text := range d.texts() {
+		e.Cgroup = append(e.Cgroup, text.String())
+	}
+	if d.err == nil && len(e.Cgroup)%2 != 0 {
+		d.fail("%d names and texts", len(e.Cgroup))
 	}
 	return e, d.finish()
 }

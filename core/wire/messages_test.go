@@ -48,6 +48,9 @@ func fullSpawn() *Spawn {
 		Cwd:     "/some/where",
 		Argv:    []string{"prog", "", "an argument", "\xff\x01 any bytes but NUL"},
 		Env:     []string{"A=1", "=", "PATH=/bin"},
+
+		CgroupBase: "a/b",
+		CgroupSet:  []string{"memory.max=1", "pids.max=max"},
 	}
 }
 
@@ -72,6 +75,7 @@ func asRequest(s *Spawn) *SpawnRequest {
 	r := &SpawnRequest{
 		Setup: s.Setup, Program: MakeCString(s.Program), Paths: texts(s.Paths), Cwd: MakeCString(s.Cwd),
 		Argv: texts(s.Argv), Env: texts(s.Env),
+		CgroupBase: s.CgroupBase, CgroupPath: s.CgroupPath, CgroupSet: texts(s.CgroupSet),
 	}
 	// An empty list is empty, not nil.
 	r.Groups = append([]uint32{}, r.Groups...)
@@ -85,6 +89,7 @@ func samples() []sample {
 	full, smallest := fullSpawn(), smallestSpawn()
 	exited := Exited{
 		Code: -1, Signal: 11, Core: true, Reason: ReasonTimeout, Time: math.MaxInt64,
+		Cgroup: []string{"cpu.stat", "usage_usec 1\n", "memory.peak", "2\n"},
 		Usage: Usage{
 			User: 1 << 60, System: 2, MaxRSS: 3, MinorFaults: 4, MajorFaults: 5,
 			BlocksIn: 6, BlocksOut: 7, VoluntarySwitches: 8, InvoluntarySwitches: math.MaxUint64,
@@ -100,7 +105,7 @@ func samples() []sample {
 		{"stop", (&Stop{ReasonKilled}).Encode(), TypeStop, 0, Stop{ReasonKilled}},
 		{"stop for output", (&Stop{ReasonOutput}).Encode(), TypeStop, 0, Stop{ReasonOutput}},
 		{"release", EncodeRelease(), TypeRelease, 0, nil},
-		{"started", (&Started{PID: 0x01020304}).Encode(), TypeStarted, 0, Started{0x01020304}},
+		{"started", (&Started{PID: 0x01020304, Cgroup: "/g"}).Encode(), TypeStarted, 0, Started{0x01020304, "/g"}},
 		{"failed", (&Failed{Errno: 13, Why: "execve ./x: permission denied"}).Encode(), TypeFailed, 0, Failed{13, "execve ./x: permission denied"}},
 		{"failed silently", (&Failed{Errno: -5}).Encode(), TypeFailed, 0, Failed{Errno: -5}},
 		{"answer", (&Answer{Sequence: 7, Errno: 3}).Encode(), TypeAnswer, 0, Answer{7, 3}},
@@ -287,6 +292,7 @@ func TestParseSpawnRefuses(t *testing.T) {
 		{"a timeout below zero", 2, func(s *Spawn) { s.Timeout = -1 }},
 		{"a grace below zero", 2, func(s *Spawn) { s.KillTimeout = KillNow - 1 }},
 		{"nothing to execute", 2, func(s *Spawn) { s.Paths = nil }},
+		{"two cgroups", 2, func(s *Spawn) { s.CgroupBase, s.CgroupPath = "a", "b" }},
 		{"no argv[0]", 2, func(s *Spawn) { s.Argv = nil }},
 		// Finding a target twice takes time squared, so there must be a limit.
 		{"more files than any host sends", 2, func(s *Spawn) {

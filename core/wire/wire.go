@@ -43,7 +43,7 @@ import (
 
 // Revision is the revision of the protocol. A library and a shepherd of
 // different revisions refuse each other.
-const Revision = 1
+const Revision = 2
 
 // HeaderSize is the number of bytes in front of each payload.
 const HeaderSize = 8

@@ -687,16 +687,6 @@ TEST(size_larger_with_a_field_set_is_e2big)
 	}
 }
 
-/* What has its own issue must say so instead of being ignored. */
-TEST(unsupported_options_say_so)
-{
-	const char *const set[] = { "memory.max=1000000", NULL };
-
-	spawn_fails(OPTIONS(.argv = PROG("exit"), .cgroup_base = "x"), ENOTSUP, "cgroup_base");
-	spawn_fails(OPTIONS(.argv = PROG("exit"), .cgroup_path = "x"), ENOTSUP, "cgroup_path");
-	spawn_fails(OPTIONS(.argv = PROG("exit"), .cgroup_set = set), ENOTSUP, "cgroup_set");
-}
-
 TEST(cgroup_files_without_a_cgroup)
 {
 	nr_proc p = spawn(OPTIONS(.argv = PROG("gate")));
