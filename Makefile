@@ -112,6 +112,14 @@ SEED ?=
 chaos: tests ## N rounds of random trees, hosts and faults; SEED= replays one
 	$(BUILD)/tests/chaos -n $(N) $(if $(SEED),-s $(SEED))
 
+$(BUILD)/bench/%: tests/bench/%.c $(BUILD)/libnetrunner.so include/netrunner.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -o $@ $< -L $(BUILD) -lnetrunner -Wl,-rpath,'$$ORIGIN/..'
+
+.PHONY: bench
+bench: all $(BUILD)/bench/teardown ## measure; on a machine that has nothing else to do
+	$(BUILD)/bench/teardown
+
 .PHONY: check
 check: ## formatting and static checks
 	@tests/check.sh
