@@ -95,10 +95,16 @@ $(BUILD)/tests/chaos: tests/chaos/chaos.c tests/c/proc.c $(TEST_HEADERS) $(BUILD
 	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -I tests/c -o $@ $< tests/c/proc.c \
 		-L $(BUILD) -lnetrunner -lpthread -Wl,-rpath,'$$ORIGIN/..'
 
+# A host of chaos in Go. The race detector watches the core there.
+$(BUILD)/tests/chaos-gohost: $(GO_SOURCES) $(wildcard tests/chaos/gohost/*.go) include/netrunner.h
+	@mkdir -p $(@D)
+	CGO_ENABLED=1 CC="$(CC)" $(GO) build -race -trimpath -ldflags "-X main.version=$(VERSION)" -o $@ ./tests/chaos/gohost
+
 HELPERS := testprog hostile
 
 .PHONY: tests
-tests: all $(TEST_NAMES:%=$(BUILD)/tests/%) $(HELPERS:%=$(BUILD)/tests/%) $(BUILD)/tests/chaos \
+tests: all $(TEST_NAMES:%=$(BUILD)/tests/%) $(HELPERS:%=$(BUILD)/tests/%) \
+	$(BUILD)/tests/chaos $(BUILD)/tests/chaos-gohost \
 	$(ASAN)/netrunner-shepherd $(TEST_NAMES:%=$(ASAN)/tests/%) $(HELPERS:%=$(ASAN)/tests/%) ## build the C tests
 
 .PHONY: test

@@ -30,7 +30,7 @@ skip() {
 tidy() { go mod tidy -diff; }
 other_platform() { CGO_ENABLED=0 GOOS=$1 GOARCH=$2 go vet ./core/... ./shepherd/...; }
 
-check gofmt gofmt -l capi core shepherd
+check gofmt gofmt -l capi core shepherd tests
 check "go vet" go vet ./...
 check "go mod tidy" tidy
 check "go vet for linux/arm64" other_platform linux arm64

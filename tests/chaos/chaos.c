@@ -6,7 +6,8 @@
  *     chaos [-n ROUNDS] [-s SEED] [-v] [-x]
  *
  * A round starts one to three host processes, which do random things with the
- * library, and does something bad to each: see faults below. Then nothing of
+ * library, and does something bad to each: see faults below. Some of the hosts
+ * are written in Go and use the library's core directly. Then nothing of
  * the round may be left: no process, no zombie, and in a host that has survived
  * no descriptor more than before. What was written through a copying program
  * must have come back.
@@ -51,12 +52,16 @@
 
 #define MAX_HOSTS 3
 
+/* Of the hosts, those that use the library's core in Go, without its C part. */
+#define GO_PERCENT 30
+
 /* Of the tag in the arguments of a host. */
 #define TAG_PREFIX "tag="
 
 /* Of a host that could not be run here. */
 #define EXIT_SKIP 77
 
+/* The hosts in gohost/ know these numbers, too. */
 enum fault {
 	NONE,
 	HOST_KILLED,
@@ -128,6 +133,7 @@ static bool chance(uint64_t *state, unsigned percent)
 
 static char testprog[PATH_MAX];
 static char hostile[PATH_MAX];
+static char go_host[PATH_MAX];
 
 /* They are beside this program. */
 static void find_programs(void)
@@ -141,6 +147,7 @@ static void find_programs(void)
 	*strrchr(self, '/') = '\0';
 	snprintf(testprog, sizeof testprog, "%s/testprog", self);
 	snprintf(hostile, sizeof hostile, "%s/hostile", self);
+	snprintf(go_host, sizeof go_host, "%s/chaos-gohost", self);
 }
 
 /* Random trees. */
@@ -700,6 +707,7 @@ static int run_host(char **argv)
 struct host {
 	uint64_t seed;
 	enum fault fault;
+	bool is_go;
 	int after_ms; /* the fault, after the start */
 	int pause_ms; /* of a shepherd that is stopped */
 
@@ -729,6 +737,7 @@ static struct {
 	uint64_t done[FAULTS]; /* faults that have happened */
 	uint64_t planned[FAULTS];
 	uint64_t hosts;
+	uint64_t go_hosts;
 	int64_t slowest_ms;
 	uint64_t slowest_seed;
 	unsigned passed;
@@ -762,12 +771,14 @@ static void plan(struct round *r)
 		h->seed = next_random(&random);
 		h->after_ms = (int)below(&random, chance(&random, 80) ? 60 : 400);
 		h->pause_ms = (int)below(&random, 100);
+		h->is_go = chance(&random, GO_PERCENT);
 		snprintf(h->mark, sizeof h->mark, "%s=chaos-%d-%u-%zu.", MARK_NAME, getpid(),
 			 r->number, i);
 		snprintf(h->tag, sizeof h->tag, "c%05x%03x%x", (unsigned)getpid() & 0xfffff,
 			 r->number & 0xfff, (unsigned)i & 0xf);
 		harness.planned[h->fault]++;
 		harness.hosts++;
+		harness.go_hosts += h->is_go;
 	}
 }
 
@@ -813,7 +824,12 @@ static void start_host(struct host *h)
 			_exit(EXIT_SKIP);
 		become_another_user(h->seed);
 	}
-	execv("/proc/self/exe", argv);
+	if (h->is_go) {
+		/* The race detector sleeps for a second at the end otherwise. */
+		setenv("GORACE", "atexit_sleep_ms=0 halt_on_error=1", 1);
+		argv[0] = go_host;
+	}
+	execv(h->is_go ? go_host : "/proc/self/exe", argv);
 	_exit(EXIT_SKIP);
 }
 
@@ -1051,6 +1067,11 @@ static void print_hang(const struct host *h)
 	}
 	if (dir)
 		closedir(dir);
+	if (h->is_go) {
+		/* It prints the stacks of its goroutines, too. */
+		kill(h->pid, SIGQUIT);
+		nap(500);
+	}
 }
 
 static void run_round(struct round *r)
@@ -1061,8 +1082,9 @@ static void run_round(struct round *r)
 	plan(r);
 	for (size_t i = 0; i < r->count; i++) {
 		if (harness.talks)
-			fprintf(stderr, "round %u, seed %#" PRIx64 ": %s after %d ms\n", r->number,
-				r->seed, faults[r->hosts[i].fault].name, r->hosts[i].after_ms);
+			fprintf(stderr, "round %u, seed %#" PRIx64 ": %s%s after %d ms\n",
+				r->number, r->seed, r->hosts[i].is_go ? "Go host, " : "",
+				faults[r->hosts[i].fault].name, r->hosts[i].after_ms);
 		start_host(&r->hosts[i]);
 	}
 	while (running) {
@@ -1091,7 +1113,8 @@ static void run_round(struct round *r)
 	if (!passed) {
 		printf("FAIL round %u: seed %#" PRIx64, r->number, r->seed);
 		for (size_t i = 0; i < r->count; i++)
-			printf("%s %s", i ? "," : ":", faults[r->hosts[i].fault].name);
+			printf("%s %s%s", i ? "," : ":", faults[r->hosts[i].fault].name,
+			       r->hosts[i].is_go ? " (Go host)" : "");
 		printf("\n");
 		harness.failed++;
 	} else if (skipped) {
@@ -1124,10 +1147,10 @@ static void make_counter(void)
 
 static void print_figures(unsigned rounds)
 {
-	printf("%u rounds, %" PRIu64 " hosts, %" PRIu64 " processes made, slowest teardown %" PRId64
-	       " ms (seed %#" PRIx64 ")\n",
-	       rounds, harness.hosts, (uint64_t)atomic_load(harness.made), harness.slowest_ms,
-	       harness.slowest_seed);
+	printf("%u rounds, %" PRIu64 " hosts (%" PRIu64 " in Go), %" PRIu64
+	       " processes made, slowest teardown %" PRId64 " ms (seed %#" PRIx64 ")\n",
+	       rounds, harness.hosts, harness.go_hosts, (uint64_t)atomic_load(harness.made),
+	       harness.slowest_ms, harness.slowest_seed);
 	for (size_t i = 0; i < FAULTS; i++)
 		printf("  %-30s %" PRIu64 " planned, %" PRIu64 " happened\n", faults[i].name,
 		       harness.planned[i], harness.done[i]);
@@ -1168,6 +1191,10 @@ int main(int argc, char **argv)
 			fprintf(stderr, "usage: %s [-n ROUNDS] [-s SEED] [-v] [-x]\n", argv[0]);
 			return 2;
 		}
+	}
+	if (access(go_host, X_OK) != 0) {
+		fprintf(stderr, "%s: %s; \"make tests\" builds it\n", go_host, strerror(errno));
+		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("seed %#" PRIx64 "\n", seed);
