@@ -83,10 +83,15 @@ type stepError struct {
 }
 
 func (e *stepError) Error() string {
-	if e.step.subject == nil {
-		return fmt.Sprintf("%s: %v", e.step.name, e.errno)
+	what := e.step.name
+	if e.step.subject != nil {
+		what += fmt.Sprintf(" %v", e.step.subject)
 	}
-	return fmt.Sprintf("%s %v: %v", e.step.name, e.step.subject, e.errno)
+	if len(what) > unix.PathMax {
+		// It must fit into the process socket, and nobody wants to read it all.
+		what = what[:unix.PathMax] + "..."
+	}
+	return fmt.Sprintf("%s: %v", what, e.errno)
 }
 
 // cloneArgs is struct clone_args of clone3(2).

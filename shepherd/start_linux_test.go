@@ -80,6 +80,7 @@ func testExecFailures(t *testing.T, h *host) {
 	create("fine/prog", "#!/bin/sh\necho fine\n", 0o755)
 	loop := at("loop")
 	require.NoError(t, os.Symlink("loop", loop))
+	long := strings.Repeat("/x", 1<<19)
 	path := func(dirs ...string) []string {
 		for i, dir := range dirs {
 			dirs[i] = at(dir)
@@ -104,6 +105,7 @@ func testExecFailures(t *testing.T, h *host) {
 		{"no interpreter", command(create("interpreter", "#!/nowhere/sh\n", 0o755)), unix.ENOENT, "execve " + at("interpreter") + ": no such file or directory"},
 		{"an empty name", command(""), unix.ENOENT, "execve : no such file or directory"},
 		{"a name too long", command("/" + strings.Repeat("x", 300)), unix.ENAMETOOLONG, "execve /" + strings.Repeat("x", 300) + ": file name too long"},
+		{"a name of a megabyte", command(long), unix.ENAMETOOLONG, ("execve " + long)[:unix.PathMax] + "...: file name too long"},
 		{"other file than argv[0]", core.Options{Argv: []string{"true"}, File: "/nowhere"}, unix.ENOENT, "execve /nowhere: no such file or directory"},
 		{"an argument too long", command("true", strings.Repeat("x", 128<<10)), unix.E2BIG, "execve true (looked up in PATH): argument list too long"},
 
@@ -117,6 +119,7 @@ func testExecFailures(t *testing.T, h *host) {
 
 		{"no directory", with(command("true"), func(o *core.Options) { o.Cwd = "/nowhere" }), unix.ENOENT, "chdir /nowhere: no such file or directory"},
 		{"no directory here", with(command("true"), func(o *core.Options) { o.Cwd = "nowhere" }), unix.ENOENT, "chdir nowhere: no such file or directory"},
+		{"a directory with a name of a megabyte", with(command("true"), func(o *core.Options) { o.Cwd = long }), unix.ENAMETOOLONG, ("chdir " + long)[:unix.PathMax] + "...: file name too long"},
 		{"a file as directory", with(command("true"), func(o *core.Options) { o.Cwd = plain }), unix.ENOTDIR, "chdir " + plain + ": not a directory"},
 		{"descriptor above all limits", with(command("true"), func(o *core.Options) { o.Descriptors = []core.Descriptor{{FD: 0, Target: 1 << 30}} }), unix.EBADF, "dup3 to descriptor 1073741824: bad file descriptor"},
 	} {
