@@ -366,7 +366,7 @@ func (s *shepherd) greet(payload []byte, r *request) error {
 // send sends a frame to the host, which reads. Its socket is never full; if it
 // were the host would see the end of it instead.
 func (s *shepherd) send(fd int, frame []byte) {
-	if n, err := wire.Send(fd, frame, nil); err == nil && n < len(frame) {
+	if n, err := wire.Send(fd, frame, nil); err == unix.EAGAIN || err == nil && n < len(frame) {
 		_ = unix.Shutdown(fd, unix.SHUT_WR)
 	}
 }

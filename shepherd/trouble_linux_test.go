@@ -391,10 +391,18 @@ func TestAnswersThatNobodyReads(t *testing.T) {
 	sibling := h.runRaw()
 	p := h.runRaw()
 	program := watch(t, p.pid)
-	for range 5000 {
-		h.send(p.socket, (&wire.Signal{Number: 0}).Encode())
+	for i := range uint32(5000) {
+		h.send(p.socket, (&wire.Signal{Sequence: i}).Encode())
 	}
 	sibling.alive()
+	// None is left out: after those that there was room for comes the end.
+	var sequence uint32
+	for f := h.next(p.socket); f.Type != 0; f = h.next(p.socket) {
+		answer, err := wire.ParseAnswer(f.payload)
+		require.NoError(t, err)
+		require.Equal(t, wire.Answer{Sequence: sequence}, answer)
+		sequence++
+	}
 	h.send(p.socket, (&wire.Stop{Reason: wire.ReasonOutput}).Encode())
 	awaitGone(t, program)
 	sibling.alive()
