@@ -348,7 +348,9 @@ func (s *shepherd) greet(payload []byte, r *request) error {
 		return errHello
 	}
 	s.greeted = true
-	if len(r.descriptors) == 1 {
+	if len(r.descriptors) != 1 {
+		r.close()
+	} else {
 		// The end of the control socket is not enough: a fork of the host may
 		// hold a copy of the other end.
 		s.host = r.descriptors[0]
@@ -501,6 +503,7 @@ func (s *shepherd) hostDied() {
 		r.close()
 	}
 	s.queue = nil
+	s.reader.Close()
 	s.forget(s.control)
 	if s.host >= 0 {
 		s.forget(s.host)
