@@ -307,7 +307,7 @@ func (s *shepherd) initEnded(p *program) {
 	p.init.pid = 0
 	if p.ended {
 		delete(s.waning, p)
-		s.treeGone(p)
+		s.drain(p) // of others something may be left, if this was the last
 	}
 }
 

@@ -107,6 +107,38 @@ func TestTreeDies(t *testing.T) {
 	}
 }
 
+func init() {
+	// As su(1) does, its child resets the limit that is the mark.
+	roles["unmarked child"] = func() {
+		limit := unix.Rlimit{Cur: 7, Max: unix.RLIM_INFINITY}
+		must(unix.Setrlimit(unix.RLIMIT_LOCKS, &limit))
+		pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{
+			Sys: &syscall.SysProcAttr{Setsid: true},
+		})
+		must(err)
+		fmt.Println(pid)
+		fmt.Println("ready")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}
+}
+
+// What has lost its mark dies with the last program, of whatever kind that is.
+func TestUnmarkedDiesWithLastProgram(t *testing.T) {
+	for name, flags := range map[string]core.Flags{"plain": 0, "with a PID namespace": core.PIDNamespace} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			last := h.runCat(func(o *core.Options) { o.Flags |= flags })
+			p, away := h.runShape("unmarked child", func(*core.Options) {})
+			p.closeStdin()
+			p.wait()
+			requireAlive(t, away...)
+			last.closeStdin()
+			last.wait()
+			requireDead(t, away...)
+		})
+	}
+}
+
 // The same when the process is released, and when the host ends.
 func TestTreeDiesWithRelease(t *testing.T) {
 	for _, shape := range shapes {
