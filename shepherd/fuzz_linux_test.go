@@ -344,6 +344,7 @@ func FuzzProgram(f *testing.F) {
 		fuzzData(255, 1, stop(wire.ReasonOOM)),
 		fuzzData(255, 0, stop(math.MaxUint32)),
 		fuzzData(255, 0, wire.EncodeRelease(), signal(1, 0), wire.EncodeRelease()),
+		fuzzData(255, 4, wire.EncodeRelease(), signal(1, 0)[:15]), // the rest never comes
 		fuzzData(255, 0, signal(1, 0)[:15]),
 		fuzzData(255, 1, header(math.MaxUint32, wire.TypeSignal, 0)),
 		fuzzData(255, 1, header(wire.MaxPayload, wire.TypeStop, 3)),

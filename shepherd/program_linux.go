@@ -85,9 +85,11 @@ func (s *shepherd) serveProgram(p *program) {
 			return s.command(p, h, payload)
 		})
 		switch {
-		case err == nil && p.socket >= 0:
+		case p.socket < 0: // it has been let go: the rest is nobody's
+			p.reader.Close()
+		case err == nil:
 			continue
-		case err == nil || err == unix.EAGAIN:
+		case err == unix.EAGAIN:
 		default: // the end, or nonsense
 			s.abandon(p)
 		}
