@@ -139,7 +139,22 @@ func TestUnmarkedDiesWithLastProgram(t *testing.T) {
 	}
 }
 
-// The same when the process is released, and when the host ends.
+// The same when the last one could not be started after all.
+func TestUnmarkedDiesWithFailure(t *testing.T) {
+	h := newHost(t)
+	b := newBlockade(t, "no program\n")
+	p, away := h.runShape("unmarked child", func(*core.Options) {})
+	last := h.spawn(command(b.path))
+	b.await()
+	p.closeStdin()
+	p.wait()
+	requireAlive(t, away...)
+	b.lift()
+	last.requireFailure(unix.ENOEXEC, "execve "+b.path+": exec format error")
+	awaitDead(t, away...)
+}
+
+// A tree dies when the process is released, and when the host ends.
 func TestTreeDiesWithRelease(t *testing.T) {
 	for _, shape := range shapes {
 		t.Run(shape.name, func(t *testing.T) {
