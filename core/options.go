@@ -178,7 +178,7 @@ func (o *Options) checkCgroup() error {
 			return invalid("%s: %q is absolute, not below where cgroup2 is mounted", c.name, c.path)
 		}
 		for _, part := range strings.Split(c.path, "/") {
-			if c.path != "" && (part == "" || part == "." || part == "..") {
+			if c.path != "" && !wire.IsCgroupName(part) {
 				return invalid("%s: %q contains %q", c.name, c.path, part)
 			}
 		}
@@ -197,7 +197,7 @@ func (o *Options) checkCgroup() error {
 
 // checkCgroupFile refuses what is not the name of a file in a cgroup.
 func checkCgroupFile(name string) error {
-	if name == "" || name == "." || name == ".." || strings.ContainsRune(name, '/') {
+	if !wire.IsCgroupName(name) {
 		return invalid("%q is no file of a cgroup", name)
 	}
 	return nil

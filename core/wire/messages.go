@@ -2,7 +2,10 @@
 
 package wire
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Hello opens a control socket. The host's carries one descriptor, a pidfd of
 // the host, where the kernel has them.
@@ -241,10 +244,19 @@ func (r *SpawnRequest) check(descriptors int) error {
 		return malformed("timeouts %d and %d", r.Timeout, r.KillTimeout)
 	case r.CgroupBase != "" && r.CgroupPath != "":
 		return malformed("two cgroups")
+	case !isCgroupPath(r.CgroupBase) || !isCgroupPath(r.CgroupPath):
+		return malformed("cgroup %q%q", r.CgroupBase, r.CgroupPath)
+	case slices.ContainsFunc(r.CgroupSet, isNoSetting):
+		return malformed("setting of a cgroup")
 	case len(r.Paths) == 0 || len(r.Argv) == 0:
 		return malformed("%d paths and %d arguments", len(r.Paths), len(r.Argv))
 	}
 	return nil
+}
+
+func isNoSetting(text CString) bool {
+	name, _, ok := strings.Cut(text.String(), "=")
+	return !ok || !IsCgroupName(name)
 }
 
 func hasTarget(files []File, target int32) bool {

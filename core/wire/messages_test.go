@@ -293,6 +293,10 @@ func TestParseSpawnRefuses(t *testing.T) {
 		{"a grace below zero", 2, func(s *Spawn) { s.KillTimeout = KillNow - 1 }},
 		{"nothing to execute", 2, func(s *Spawn) { s.Paths = nil }},
 		{"two cgroups", 2, func(s *Spawn) { s.CgroupBase, s.CgroupPath = "a", "b" }},
+		{"a cgroup outside", 2, func(s *Spawn) { s.CgroupBase = "a/../.." }},
+		{"an absolute cgroup", 2, func(s *Spawn) { s.CgroupPath = "/a" }},
+		{"a setting without a value", 2, func(s *Spawn) { s.CgroupSet = []string{"pids.max"} }},
+		{"a setting elsewhere", 2, func(s *Spawn) { s.CgroupSet = []string{"../pids.max=1"} }},
 		{"no argv[0]", 2, func(s *Spawn) { s.Argv = nil }},
 		// Finding a target twice takes time squared, so there must be a limit.
 		{"more files than any host sends", 2, func(s *Spawn) {
