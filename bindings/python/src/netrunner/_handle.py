@@ -243,8 +243,11 @@ class Handle:
         result: int = lib.close(self._number, stream)
         if result == 0:
             self._open.discard(stream)
-            self.settle()
         return result
+
+    def abandon_stream(self, stream: int) -> None:
+        """For one that can't be closed: it lives as long as the handle."""
+        self._open.discard(stream)
 
     def kill(self, sig: int) -> None:
         """Raises ProcessLookupError if the program has ended."""

@@ -329,6 +329,9 @@ def request(
     if executable is not None:
         program = _bytes(executable, "executable")
         native.file = program
+        if shell:
+            argv[0] = program
+            native.argv = _strings(argv)
     env = options.get("env")
     if env is not None:
         native.env = _strings(_environment(env))

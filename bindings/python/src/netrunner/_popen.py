@@ -91,6 +91,7 @@ class _Stream(io.RawIOBase):
 
     def _close_stream(self) -> None:
         self._handle.close_stream(self._stream)
+        self._handle.settle()
 
 
 class _Output(_Stream):
@@ -151,6 +152,8 @@ class _Input(_Stream):
         # (ENOTTY) the program takes it raw, where there is no end of file.
         while self._handle.close_stream(self._stream) == -errno.EAGAIN:
             wait_ready(self._handle.fd(self._stream), select.POLLOUT)
+        self._handle.abandon_stream(self._stream)
+        self._handle.settle()
 
 
 class Communication:
