@@ -14,6 +14,7 @@ that ends. Docs: README.md.
 In a fork() of a process that has used it, every call raises ChildProcessError.
 """
 
+from typing import TYPE_CHECKING, Any
 from subprocess import CalledProcessError, SubprocessError, TimeoutExpired
 
 from ._errors import Error, OutputLimitExceeded, ShepherdDied
@@ -23,13 +24,19 @@ from ._options import DEVNULL, PIPE, STDOUT, Cgroup, ProgramOptions
 from ._popen import Popen
 from ._run import CompletedProcess, run
 
+if TYPE_CHECKING:
+    from ._daemon import Backoff
+    from ._daemon import ThreadedDaemon as Daemon
+
 __all__ = [
     "DEVNULL",
     "PIPE",
     "STDOUT",
+    "Backoff",
     "CalledProcessError",
     "Cgroup",
     "CompletedProcess",
+    "Daemon",
     "Error",
     "Outcome",
     "OutputLimitExceeded",
@@ -44,3 +51,16 @@ __all__ = [
 ]
 
 __version__: str = _version_string().decode()
+
+
+def __getattr__(name: str) -> Any:
+    # They need asyncio, which takes longer to import than all the rest.
+    if name == "Daemon":
+        from ._daemon import ThreadedDaemon
+
+        return ThreadedDaemon
+    if name == "Backoff":
+        from ._daemon import Backoff
+
+        return Backoff
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

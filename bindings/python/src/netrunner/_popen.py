@@ -156,6 +156,34 @@ class _Input(_Stream):
         self._handle.settle()
 
 
+class Codec:
+    """Text mode: what bytes are turned into, or None of it."""
+
+    def __init__(
+        self,
+        text: Optional[bool],
+        universal_newlines: Optional[bool],
+        encoding: Optional[str],
+        errors: Optional[str],
+    ) -> None:
+        if text is not None and universal_newlines is not None and bool(universal_newlines) != bool(text):
+            raise ValueError("text and universal_newlines differ")
+        self.text = bool(encoding or errors or text or universal_newlines)
+        self.encoding = encoding or locale.getpreferredencoding(False)
+        self.errors = errors or "strict"
+
+    def encode(self, data: Union[str, bytes, bytearray, memoryview]) -> bytes:
+        if isinstance(data, str) != self.text:
+            wanted = "str" if self.text else "a bytes-like object"
+            raise TypeError(f"input: expected {wanted}, not {type(data).__name__}")
+        return data.encode(self.encoding, self.errors) if isinstance(data, str) else bytes(data)
+
+    def decode(self, data: Optional[bytes]) -> Union[None, bytes, str]:
+        if data is None or not self.text:
+            return data
+        return data.decode(self.encoding, self.errors).replace("\r\n", "\n").replace("\r", "\n")
+
+
 class Communication:
     """Feeds stdin and drains the outputs, until all of them are at their end.
 
@@ -363,12 +391,9 @@ class Popen(Generic[AnyStr]):
         timeout: Optional[float] = None,
         **options: Unpack[ProgramOptions],
     ) -> None:
-        if text is not None and universal_newlines is not None and bool(universal_newlines) != bool(text):
-            raise ValueError("text and universal_newlines differ")
+        self._codec = Codec(text, universal_newlines, encoding, errors)
         self.args = args
         self.stdin = self.stdout = self.stderr = None
-        self._text = bool(encoding or errors or text or universal_newlines)
-        self._encoding, self._errors = encoding, errors
         self._communication: Optional[Communication] = None
         self._ahead: Dict[int, Tuple[str, bytes]] = {}
         self._handle = handle = Handle(
@@ -385,15 +410,16 @@ class Popen(Generic[AnyStr]):
             raise
 
     def _open_streams(self, bufsize: int) -> None:
-        line_buffering = bufsize == 1 and self._text
+        text = self._codec.text
+        line_buffering = bufsize == 1 and text
         size = bufsize if bufsize > 1 else _BUFFER
 
         def wrap(binary: Any, write: bool) -> IO[AnyStr]:
-            if self._text:
+            if text:
                 wrapped = io.TextIOWrapper(
                     binary,
-                    encoding=self._encoding or locale.getpreferredencoding(False),
-                    errors=self._errors,
+                    encoding=self._codec.encoding,
+                    errors=self._codec.errors,
                     line_buffering=write and line_buffering,
                     write_through=write and bufsize == 0,
                 )
@@ -402,7 +428,7 @@ class Popen(Generic[AnyStr]):
 
         handle = self._handle
         # Text needs something with read1() below it, so it is buffered always.
-        buffered = bufsize != 0 or self._text
+        buffered = bufsize != 0 or text
         if handle.has_stdin:
             raw = _Input(handle, lib.STDIN)
             self.stdin = wrap(io.BufferedWriter(raw, size) if buffered else raw, True)
@@ -462,7 +488,7 @@ class Popen(Generic[AnyStr]):
     @property
     def universal_newlines(self) -> bool:
         """Whether the streams are text."""
-        return self._text
+        return self._codec.text
 
     def poll(self) -> Optional[int]:
         """Returncode, or None while the program or something of its tree still runs."""
@@ -540,11 +566,8 @@ class Popen(Generic[AnyStr]):
                 self._ahead[stream] = _read_ahead(file)
                 streams.append(stream)
         if data is not None:
-            pending += data.encode(self._codec(), self._errors or "strict") if isinstance(data, str) else bytes(data)
+            pending += self._codec.encode(data)
         return Communication(self._handle, streams, pending)
-
-    def _codec(self) -> str:
-        return self._encoding or locale.getpreferredencoding(False)
 
     def _close_streams(self) -> None:
         for file in (self.stdin, self.stdout, self.stderr):
@@ -559,7 +582,7 @@ class Popen(Generic[AnyStr]):
             if stream not in self._ahead:
                 return None
             text, data = self._ahead[stream]
-            return text.encode(self._codec(), "surrogatepass") + data + bytes(self._communication.output[stream])
+            return text.encode(self._codec.encoding, "surrogatepass") + data + bytes(self._communication.output[stream])
 
         return one(lib.STDOUT), one(lib.STDERR)
 
@@ -569,10 +592,8 @@ class Popen(Generic[AnyStr]):
             return None
         text, data = self._ahead[stream]
         data += self._communication.output[stream]
-        if not self._text:
-            return data
-        decoded = data.decode(self._codec(), self._errors or "strict")
-        return text + decoded.replace("\r\n", "\n").replace("\r", "\n")
+        decoded = self._codec.decode(data)
+        return text + decoded if isinstance(decoded, str) else decoded
 
     def send_signal(self, sig: int) -> None:
         """Sends a signal to the program's process group, or its cgroup. Nothing if it has ended."""

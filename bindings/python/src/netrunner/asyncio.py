@@ -44,7 +44,7 @@ from . import _library as lib
 from ._errors import OutputLimitExceeded, error
 from ._handle import Handle, Outcome, Reason, Statistics
 from ._options import DEVNULL, PIPE, STDOUT, Command, File, ProgramOptions, StrOrBytesPath, request
-from ._popen import wait_ready
+from ._popen import Codec, wait_ready
 from ._run import CompletedProcess, pipes, raise_for
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ __all__ = [
     "DEVNULL",
     "PIPE",
     "STDOUT",
+    "Backoff",
     "Daemon",
     "Process",
     "StreamReader",
@@ -147,7 +148,6 @@ class _Pipe:
         self._transport = transport
         self._handle = transport._handle
         self._loop = transport._loop
-        self._watcher = transport._watcher
         self._stream = stream
         self._fd = self._handle.fd(stream)
         self._watched: Optional[int] = None
@@ -179,6 +179,7 @@ class _Pipe:
         if events is None:
             self._watcher.remove(self._fd)
         elif self._watched is None:
+            self._watcher = _Watcher.of(self._loop)
             self._watcher.add(self._fd, events, self._on_ready)
         else:
             self._watcher.modify(self._fd, events)
@@ -988,3 +989,43 @@ async def create_subprocess_shell(
     if not isinstance(cmd, (str, bytes)):
         raise ValueError("cmd must be a string")
     return await _create(cmd, True, stdin, stdout, stderr, limit, timeout, options)
+
+
+async def run(
+    args: Command,
+    *,
+    stdin: File = None,
+    input: Union[None, str, bytes] = None,
+    stdout: File = None,
+    stderr: File = None,
+    capture_output: bool = False,
+    shell: bool = False,
+    timeout: Optional[float] = None,
+    check: bool = False,
+    text: Optional[bool] = None,
+    encoding: Optional[str] = None,
+    errors: Optional[str] = None,
+    universal_newlines: Optional[bool] = None,
+    **options: Unpack[ProgramOptions],
+) -> CompletedProcess[Any]:
+    """netrunner.run() for asyncio: the same arguments, results and exceptions.
+
+    Cancelled, it stops the tree (SIGTERM, kill_timeout seconds, SIGKILL) before
+    CancelledError is raised.
+    """
+    codec = Codec(text, universal_newlines, encoding, errors)
+    stdin, stdout, stderr = pipes(options.get("pty", False), input is not None, capture_output, stdin, stdout, stderr)
+    program = await _create(args, shell, stdin, stdout, stderr, _LIMIT, timeout, options)
+    async with program:
+        raw = await program.communicate(None if input is None else codec.encode(input))
+        outcome = program.outcome
+        assert outcome is not None
+        output, error_output = codec.decode(raw[0]), codec.decode(raw[1])
+        raise_for(args, outcome, timeout, check, output, error_output, raw)
+        return CompletedProcess(
+            args, outcome.returncode, output, error_output, outcome=outcome, stats=program.stats()
+        )
+
+
+# It uses what is above.
+from ._daemon import Backoff, Daemon  # noqa: E402
