@@ -14,6 +14,11 @@ def started():
     """What the first program brings for good: the runtime, the shepherd, their descriptors."""
     netrunner.run("true")
     netrunner.run("true", own_shepherd=True)
+    try:  # the same of uvloop
+        import uvloop
+    except ImportError:
+        return
+    run(asyncio.sleep(0), uvloop.new_event_loop)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import sys
 import textwrap
 import time
 
-PATIENCE = 30  # seconds until what has to happen has gone wrong
+PATIENCE = 20  # seconds until what has to happen has gone wrong
 
 
 def until(condition, patience=PATIENCE, what=None):
@@ -38,7 +38,8 @@ def run(main, loop_factory=asyncio.new_event_loop):
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
