@@ -79,16 +79,20 @@ class _Lines:
         self._rest += data
         *lines, rest = self._rest.split(b"\n")
         for line in lines:
-            self._emit(line)
-        while len(rest) >= _LINE_MAX:
-            self._emit(rest[:_LINE_MAX])
-            del rest[:_LINE_MAX]
-        self._rest = rest
+            self._emit(self._cut(line))
+        self._rest = self._cut(rest)
 
     def end(self) -> None:
         if self._rest:
             self._emit(self._rest)
             self._rest = bytearray()
+
+    def _cut(self, line: bytearray) -> bytearray:
+        """Logs of a line what is too much, and returns the rest."""
+        while len(line) > _LINE_MAX:
+            self._emit(line[:_LINE_MAX])
+            del line[:_LINE_MAX]
+        return line
 
     def _emit(self, line: bytearray) -> None:
         if line.endswith(b"\r"):
