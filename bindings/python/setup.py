@@ -34,7 +34,7 @@ def version():
 def manylinux():
     """The platform tag that says which glibc the library needs (PEP 600)."""
     symbols = subprocess.run(
-        ["objdump", "-T", str(NATIVE / "libnetrunner.so")], check=True, stdout=subprocess.PIPE, universal_newlines=True
+        ["objdump", "-T", str(NATIVE / "libnetrunner.so")], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
     # 2.17 is what every installer that knows the tag may assume.
     minor = max([17, *(int(n) for n in re.findall(r"GLIBC_2\.(\d+)", symbols))])

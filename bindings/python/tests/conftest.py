@@ -4,9 +4,9 @@ import gc
 import threading
 
 import pytest
-from support import children_of_shepherd, descriptors, run, until
 
 import netrunner
+from support import children_of_shepherd, descriptors, run, until
 
 
 @pytest.fixture(scope="session", autouse=True)

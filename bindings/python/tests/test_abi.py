@@ -40,9 +40,7 @@ def compiled(tmp_path, lines):
     body = "\n".join(lines)
     source = f"#include <netrunner.h>\n#include <stdio.h>\nint main(void)\n{{\n{body}\nreturn 0;\n}}\n"
     program = tmp_path / "layout"
-    subprocess.run(
-        [compiler, "-x", "c", "-", "-I", INCLUDE, "-o", str(program)], input=source, text=True, check=True
-    )
+    subprocess.run([compiler, "-x", "c", "-", "-I", INCLUDE, "-o", str(program)], input=source, text=True, check=True)
     out = subprocess.run([str(program)], stdout=subprocess.PIPE, text=True, check=True).stdout
     return dict(line.split("=") for line in out.splitlines())
 

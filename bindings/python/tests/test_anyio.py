@@ -4,9 +4,9 @@ import signal
 import subprocess
 
 import pytest
-from support import PATIENCE, alive, until
 
 import netrunner
+from support import PATIENCE, alive, until
 
 anyio = pytest.importorskip("anyio", reason="anyio is not installed")
 
@@ -135,8 +135,9 @@ def test_a_program_that_stops_reading(arun):
 
 def test_terminal(arun):
     async def main():
-        async with await open_process("stty size; cat", shell=True, stdin=None, stdout=None, stderr=None,
-                                      pty=(5, 6), echo=False) as program:
+        async with await open_process(
+            "stty size; cat", shell=True, stdin=None, stdout=None, stderr=None, pty=(5, 6), echo=False
+        ) as program:
             assert await program.stdout.receive() == b"5 6\r\n"
             program.resize(7, 8)
             await program.stdin.send(b"x\n")

@@ -7,7 +7,6 @@ import signal
 import sys
 
 import pytest
-from support import alive, auntil, python
 
 from netrunner.asyncio import (
     DEVNULL,
@@ -18,6 +17,7 @@ from netrunner.asyncio import (
     subprocess_exec,
     subprocess_shell,
 )
+from support import alive, auntil, python
 
 BLOCKED = ["sleep", "1000"]
 
@@ -220,6 +220,7 @@ def test_pause_and_resume_are_called_by_the_stream_reader(arun):
         transport = program._transport.get_pipe_transport(1)
         calls = []
         for name in ("pause_reading", "resume_reading"):
+
             def wrapped(name=name, original=getattr(transport, name)):
                 calls.append(name)
                 original()

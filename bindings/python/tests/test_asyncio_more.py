@@ -11,12 +11,12 @@ import threading
 import weakref
 
 import pytest
-from support import alive, auntil, descriptors, run, until
 
 import netrunner
 import netrunner.asyncio
 from netrunner import Reason
 from netrunner.asyncio import PIPE, create_subprocess_exec, create_subprocess_shell
+from support import alive, auntil, descriptors, run, until
 
 # Prints the process ids of a tree of three.
 TREE = "echo $$; sleep 1000 & echo $!; setsid sleep 1000 & echo $!; "
@@ -129,8 +129,9 @@ def test_async_with(arun):
 
 def test_run(arun):
     async def main():
-        done = await netrunner.asyncio.run("cat; echo err >&2; exit 3", shell=True, input="é", text=True,
-                                           encoding="utf-8", capture_output=True)
+        done = await netrunner.asyncio.run(
+            "cat; echo err >&2; exit 3", shell=True, input="é", text=True, encoding="utf-8", capture_output=True
+        )
         assert isinstance(done, netrunner.CompletedProcess)
         assert (done.stdout, done.stderr, done.returncode, done.stats.stdin_bytes) == ("é", "err\n", 3, 2)
         with pytest.raises(subprocess.CalledProcessError) as info:

@@ -7,10 +7,10 @@ import subprocess
 import time
 
 import pytest
-from support import alive, auntil, python, run, until
 
 import netrunner
 from netrunner.asyncio import STDOUT, Backoff, Daemon
+from support import alive, auntil, python, run, until
 
 QUICK = Backoff(initial=0.01, factor=1, maximum=0.01)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from support import ENVIRONMENT
 
 HERE = os.path.dirname(__file__)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from support import ENVIRONMENT, alive, host, host_output, until
 
 START = """
@@ -157,10 +158,10 @@ def test_sigint_reaches_no_program():
     process = host(
         """
         import netrunner, os, signal
-        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         program = netrunner.Popen("read x; exit 6", shell=True, stdin=netrunner.PIPE)
         print(flush=True)
-        signal.pause()
+        signal.sigwait([signal.SIGINT])
         program.stdin.close()
         print(program.wait())
         """,

@@ -6,10 +6,10 @@ import resource
 import threading
 
 import pytest
-from support import descriptors, host_output
 
 import netrunner
 from netrunner.asyncio import PIPE, create_subprocess_exec
+from support import descriptors, host_output
 
 PROGRAMS = 1000
 

@@ -17,9 +17,7 @@ BUILD = os.environ.get("NETRUNNER_BUILD", os.path.join(PROJECT, "..", "..", "bui
 
 
 def call(*args, **options):
-    done = subprocess.run(
-        args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, **options
-    )
+    done = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, **options)
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -97,8 +95,17 @@ def test_it_is_typed_for_who_installs_it(installed, tmp_path):
     if mypy is None:
         pytest.skip("mypy is not installed")
     shutil.copy(os.path.join(HERE, "typed.py"), str(tmp_path / "typed.py"))
-    call(mypy, "--strict", "--cache-dir", str(tmp_path), "--python-executable", installed, "typed.py", cwd=tmp_path,
-         env=clean_environment())
+    call(
+        mypy,
+        "--strict",
+        "--cache-dir",
+        str(tmp_path),
+        "--python-executable",
+        installed,
+        "typed.py",
+        cwd=tmp_path,
+        env=clean_environment(),
+    )
 
 
 def test_without_the_library_the_error_is_clear(tmp_path):

@@ -10,10 +10,10 @@ import threading
 import time
 
 import pytest
-from support import alive, python, until
 
 import netrunner
 from netrunner import PIPE, STDOUT, Popen, Reason
+from support import alive, python, until
 
 
 def test_attributes_and_lifecycle():

@@ -8,10 +8,10 @@ import sys
 import time
 
 import pytest
-from support import alive, python, until
 
 import netrunner
 from netrunner import DEVNULL, PIPE, STDOUT, Reason
+from support import alive, python, until
 
 
 def test_returns_what_subprocess_returns():
@@ -34,7 +34,7 @@ def test_arguments_are_not_for_a_shell():
 
 def test_arguments_may_be_bytes_and_paths(tmp_path):
     script = tmp_path / "script"
-    script.write_text("#!/bin/sh\necho \"$1\"\n")
+    script.write_text('#!/bin/sh\necho "$1"\n')
     script.chmod(0o755)
     assert netrunner.run([script, b"\xff"], stdout=PIPE).stdout == b"\xff\n"
     assert netrunner.run(script, stdout=PIPE).stdout == b"\n"

@@ -14,8 +14,8 @@ that ends. Docs: README.md.
 In a fork() of a process that has used it, every call raises ChildProcessError.
 """
 
-from typing import TYPE_CHECKING, Any
 from subprocess import CalledProcessError, SubprocessError, TimeoutExpired
+from typing import TYPE_CHECKING, Any
 
 from ._errors import Error, OutputLimitExceeded, ShepherdDied
 from ._handle import Outcome, Reason, Statistics

@@ -18,6 +18,7 @@ from typing import (
     Callable,
     Literal,
     Optional,
+    Set,
     Type,
     Union,
 )
@@ -200,7 +201,8 @@ class Daemon:
         started: asyncio.Future[None] = loop.create_future()
         self._task = loop.create_task(self._supervise(started))
         try:
-            await asyncio.wait({self._task, started}, return_when=asyncio.FIRST_COMPLETED)
+            both: Set[asyncio.Future[Any]] = {self._task, started}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             await self.stop()
             raise
@@ -321,7 +323,9 @@ class Daemon:
             if self._stopping:  # while it was being started
                 program.stop()
             try:
-                await asyncio.gather(self._drain(program.stdout, self._stdout), self._drain(program.stderr, self._stderr))
+                await asyncio.gather(
+                    self._drain(program.stdout, self._stdout), self._drain(program.stderr, self._stderr)
+                )
                 await program._transport._wait()
             finally:
                 self._program = None

@@ -21,7 +21,7 @@ from ctypes import (
     c_void_p,
 )
 from pathlib import Path
-from typing import List
+from typing import ClassVar, List
 
 STDIN, STDOUT, STDERR, EXIT = range(4)
 
@@ -47,19 +47,19 @@ VERSION = (0, 1)  # major and minor of the netrunner.h that this is a copy of
 
 
 class Stdio(Structure):
-    _fields_ = [("mode", c_int32), ("fd", c_int32)]
+    _fields_: ClassVar = [("mode", c_int32), ("fd", c_int32)]
 
 
 class Fdmap(Structure):
-    _fields_ = [("fd", c_int32), ("target", c_int32)]
+    _fields_: ClassVar = [("fd", c_int32), ("target", c_int32)]
 
 
 class Rlimit(Structure):
-    _fields_ = [("resource", c_int32), ("reserved", c_int32), ("soft", c_uint64), ("hard", c_uint64)]
+    _fields_: ClassVar = [("resource", c_int32), ("reserved", c_int32), ("soft", c_uint64), ("hard", c_uint64)]
 
 
 class Options(Structure):
-    _fields_ = [
+    _fields_: ClassVar = [
         ("size", c_size_t),
         ("flags", c_uint64),
         ("argv", POINTER(c_char_p)),
@@ -98,7 +98,7 @@ class Options(Structure):
 class Outcome(Structure):
     """nr_outcome"""
 
-    _fields_ = [
+    _fields_: ClassVar = [
         ("size", c_size_t),
         ("code", c_int32),
         ("signal", c_int32),
@@ -108,7 +108,7 @@ class Outcome(Structure):
 
 
 class Statistics(Structure):
-    _fields_ = [
+    _fields_: ClassVar = [
         ("size", c_size_t),
         ("stdin_bytes", c_uint64),
         ("stdout_bytes", c_uint64),

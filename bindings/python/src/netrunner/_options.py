@@ -348,7 +348,7 @@ def request(
         native.flags |= lib.PTY
         if not options.get("echo", True):
             native.flags |= lib.PTY_NOECHO
-        if pty is not True:
+        if not isinstance(pty, bool):
             native.rows, native.cols = window_size(*pty)
     fds = _fdmap(options)
     if fds:

@@ -259,7 +259,7 @@ class Communication:
         elif n == -errno.EFBIG:
             self.limit_exceeded = True
             return True
-        elif n != 0 and n != -errno.EAGAIN:
+        elif n < 0 and n != -errno.EAGAIN:
             raise error(n)
         return n == 0
 
@@ -521,9 +521,7 @@ class Popen(Generic[AnyStr]):
                 os.close(fd)
         return True
 
-    def communicate(
-        self, input: Optional[AnyStr] = None, timeout: Optional[float] = None
-    ) -> Tuple[AnyStr, AnyStr]:
+    def communicate(self, input: Optional[AnyStr] = None, timeout: Optional[float] = None) -> Tuple[AnyStr, AnyStr]:
         """Sends input, closes stdin, reads both outputs to their end and waits.
 
         Returns (stdout, stderr); what is not a pipe is None. After timeout

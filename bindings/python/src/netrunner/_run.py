@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING, Any, Dict, Generic, Literal, NoReturn, Optional, Tuple, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Optional, Tuple, TypeVar, Union, overload
 
 from ._handle import Outcome, Reason, Statistics
 from ._options import PIPE, Command, File, ProgramOptions
@@ -191,9 +191,7 @@ def run(
     These exceptions carry the output so far. Whatever is raised, KeyboardInterrupt
     too: the tree has ended before.
     """
-    stdin, stdout, stderr = pipes(
-        options.get("pty", False), input is not None, capture_output, stdin, stdout, stderr
-    )
+    stdin, stdout, stderr = pipes(options.get("pty", False), input is not None, capture_output, stdin, stdout, stderr)
     with Popen[Any](
         args,
         stdin=stdin,
@@ -211,6 +209,4 @@ def run(
         outcome = program.outcome
         assert outcome is not None
         raise_for(args, outcome, timeout, check, output, error_output, program.raw_output())
-        return CompletedProcess(
-            args, outcome.returncode, output, error_output, outcome=outcome, stats=program.stats()
-        )
+        return CompletedProcess(args, outcome.returncode, output, error_output, outcome=outcome, stats=program.stats())

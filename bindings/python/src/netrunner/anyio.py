@@ -292,9 +292,7 @@ async def open_process(
 
     A string is a program, not a shell command, unless shell is true.
     """
-    handle = Handle(
-        request(command, options, stdin=stdin, stdout=stdout, stderr=stderr, shell=shell, timeout=timeout)
-    )
+    handle = Handle(request(command, options, stdin=stdin, stdout=stdout, stderr=stderr, shell=shell, timeout=timeout))
     try:
         await anyio.lowlevel.checkpoint()
         while not handle.started():
@@ -366,6 +364,4 @@ async def run(
         assert outcome is not None
         output, error_output = codec.decode(raw[0]), codec.decode(raw[1])
         raise_for(args, outcome, timeout, check, output, error_output, (raw[0], raw[1]))
-        return CompletedProcess(
-            args, outcome.returncode, output, error_output, outcome=outcome, stats=program.stats()
-        )
+        return CompletedProcess(args, outcome.returncode, output, error_output, outcome=outcome, stats=program.stats())

@@ -151,6 +151,7 @@ class _Pipe:
         self._stream = stream
         self._fd = self._handle.fd(stream)
         self._watched: Optional[int] = None
+        self._watcher: _Watcher  # while it is watched
         self._closing = False
         self._gone = False
         self.disconnected = False
@@ -160,7 +161,7 @@ class _Pipe:
         return f"<{type(self).__name__} {state} stream={self._stream}>"
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """"subprocess": the program's transport."""
+        """ "subprocess": the program's transport."""
         return self._transport if name == "subprocess" else default
 
     def is_closing(self) -> bool:
@@ -235,7 +236,7 @@ class _ReadPipe(_Pipe, asyncio.ReadTransport):
         if not self._closing:
             self._disconnect(None)
 
-    def _on_ready(self, events: int) -> None:
+    def _on_ready(self, events: int) -> None:  # noqa: ARG002
         self._read()
 
     def _read(self) -> int:
@@ -521,8 +522,8 @@ class SubprocessTransport(asyncio.SubprocessTransport):
             await self._end()
             raise
 
-    def _on_exit_ready(self, events: int) -> None:
-        if self._start_waiter is not None and not self._start_waiter.done() or self._handle.pid is None:
+    def _on_exit_ready(self, events: int) -> None:  # noqa: ARG002
+        if self._handle.pid is None:
             self._on_start()
             return
         outcome = self._handle.poll()
@@ -591,7 +592,7 @@ class SubprocessTransport(asyncio.SubprocessTransport):
     def _data_received(self, stream: int, data: memoryview) -> None:
         protocol = self._protocol
         if isinstance(protocol, _StreamProtocol):
-            protocol.pipe_data_received(stream, data)  # copies it
+            protocol.pipe_data_received(stream, data)  # type: ignore[arg-type] # copies it
         else:
             self._call_protocol("pipe_data_received", stream, bytes(data))
 
@@ -606,16 +607,19 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         return OutputLimitExceeded(self._handle.request.args, limit)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """From now on it is called."""
         self._protocol = cast("asyncio.SubprocessProtocol", protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
+        """What is called."""
         return self._protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """"subprocess": an object with pid, args, returncode, poll(), wait() and kill()."""
+        """ "subprocess": an object with pid, args, returncode, poll(), wait() and kill()."""
         return self._subprocess if name == "subprocess" else default
 
     def is_closing(self) -> bool:
+        """Whether close() has been called."""
         return self._closed
 
     def close(self) -> None:
@@ -628,13 +632,17 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         if self._outcome is None and self._subprocess.poll() is None:
             self._subprocess.kill()
 
-    def get_pid(self) -> Optional[int]:
+    def get_pid(self) -> int:
+        """The program's process id."""
+        assert self._handle.pid is not None  # nobody has a transport that has not started
         return self._handle.pid
 
     def get_returncode(self) -> Optional[int]:
+        """The exit status, -N if signal N ended it, None while it runs."""
         return None if self._outcome is None else self._outcome.returncode
 
     def get_pipe_transport(self, fd: int) -> Optional[asyncio.BaseTransport]:
+        """The transport of stdin (0), stdout (1) or stderr (2), if it is a pipe or the terminal."""
         return {0: self._stdin, 1: self._stdout, 2: self._stderr}.get(fd)
 
     def send_signal(self, signal: int) -> None:
@@ -644,9 +652,11 @@ class SubprocessTransport(asyncio.SubprocessTransport):
         self._subprocess.send_signal(signal)
 
     def terminate(self) -> None:
+        """Sends SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
+        """Sends SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
     def stop(self) -> None:
@@ -692,6 +702,7 @@ class StreamReader(asyncio.StreamReader):
     _eof: bool
 
     def set_exception(self, exc: BaseException) -> None:
+        """Lets reads fail, when what is in the buffer has been read."""
         if self._buffer:
             self._deferred = exc
             self._wakeup_waiter()  # type: ignore[attr-defined]
@@ -704,6 +715,7 @@ class StreamReader(asyncio.StreamReader):
         await super()._wait_for_data(func_name)  # type: ignore[misc]
 
     async def read(self, n: int = -1) -> bytes:
+        """Up to n bytes, at least one; without n all there is until the end."""
         if n >= 0:
             return await super().read(n)
         # Not piece by piece: nothing is lost when this is cancelled.
@@ -734,7 +746,7 @@ class _StreamProtocol(asyncio.subprocess.SubprocessStreamProtocol):
 
     def pipe_connection_lost(self, fd: int, exc: Optional[BaseException]) -> None:
         super().pipe_connection_lost(fd, cast("Exception", exc))
-        closed = cast("asyncio.Future[None]", self._stdin_closed)
+        closed: asyncio.Future[None] = self._stdin_closed  # type: ignore[attr-defined]
         if fd == 0 and closed.done() and not closed.cancelled():
             closed.exception()  # nobody has to call wait_closed()
 
@@ -1022,9 +1034,7 @@ async def run(
         assert outcome is not None
         output, error_output = codec.decode(raw[0]), codec.decode(raw[1])
         raise_for(args, outcome, timeout, check, output, error_output, raw)
-        return CompletedProcess(
-            args, outcome.returncode, output, error_output, outcome=outcome, stats=program.stats()
-        )
+        return CompletedProcess(args, outcome.returncode, output, error_output, outcome=outcome, stats=program.stats())
 
 
 # It uses what is above.
