@@ -225,6 +225,23 @@ def test_stats_and_outcome(arun):
     arun(main())
 
 
+def test_stats_count_what_is_read_in_any_way(arun):
+    async def main():
+        program = await create_subprocess_shell(
+            "printf 12345; read x; printf 678 >&2", stdin=PIPE, stdout=PIPE, stderr=PIPE
+        )
+        await auntil(lambda: program.stats().stdout_bytes == 5)  # into the buffer
+        assert await program.stdout.read(100) == b"12345"
+        program.stdin.write(b"\n")
+        assert await program.stderr.read(100) == b"678"
+        assert await program.stdout.read(100) == b"" and await program.stderr.read(100) == b""
+        await program.wait()
+        stats = program.stats()
+        assert (stats.stdout_bytes, stats.stderr_bytes, stats.reads) == (5, 3, 2)
+
+    arun(main())
+
+
 def test_deleted_while_it_runs(arun):
     async def main():
         program = await create_subprocess_shell(TREE + "wait", stdin=PIPE, stdout=PIPE)

@@ -216,16 +216,17 @@ class Daemon:
         SIGTERM to the tree, kill_timeout seconds, SIGKILL. Its last output is
         taken before this returns.
         """
+        self._begin_to_stop()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        return self._outcome
+
+    def _begin_to_stop(self) -> None:
         self._stopping = True
-        task = self._task
-        if task is None:
-            return None
         if self._program is not None:
             self._program.stop()
-        else:
-            task.cancel()
-        await asyncio.wait({task})
-        return self._outcome
+        elif self._task is not None:
+            self._task.cancel()
 
     async def wait(self) -> Optional[Outcome]:
         """Waits until the program has ended and is not started again. Returns how it ended the last time.
@@ -424,11 +425,10 @@ class ThreadedDaemon:
         if self._thread is not None:
             self._daemon._stopping = True  # if it is still about to start
             if self._loop is not None:
-                stopping = self._daemon.stop()
                 try:
-                    asyncio.run_coroutine_threadsafe(stopping, self._loop)
-                except RuntimeError:  # it is over
-                    stopping.close()
+                    self._loop.call_soon_threadsafe(self._daemon._begin_to_stop)
+                except RuntimeError:
+                    pass  # it is over
             self._thread.join()
         return self._daemon.outcome
 

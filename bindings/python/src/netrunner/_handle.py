@@ -113,6 +113,8 @@ class Handle:
         self._number = lib.spawn(req.native, why, _WHY)
         self._owner = os.getpid()
         self._grow = {lib.STDOUT, lib.STDERR} if req.grow else set()
+        self._read_bytes = {lib.STDOUT: 0, lib.STDERR: 0}
+        self._reads = 0
         self._last_stats: Optional[Statistics] = None
         # A finalizer may come upon itself.
         self._release_lock = threading.RLock()
@@ -221,6 +223,13 @@ class Handle:
             self._grow_pipe(stream)
         return n
 
+    def count_read(self, stream: int, n: int) -> None:
+        """Bytes that have been read from a stream's descriptor, not by read_into()."""
+        self._read_bytes[stream] += n
+        self._reads += 1
+        if n >= PIPE_DEFAULT and stream in self._grow:
+            self._grow_pipe(stream)
+
     def _grow_pipe(self, stream: int) -> None:
         self._grow.discard(stream)
         if len(_grown) >= _GROWN_MAX:
@@ -273,10 +282,10 @@ class Handle:
         self._check(lib.stats(self._number, s))
         return Statistics(
             s.stdin_bytes,
-            s.stdout_bytes,
-            s.stderr_bytes,
+            s.stdout_bytes + self._read_bytes[lib.STDOUT],
+            s.stderr_bytes + self._read_bytes[lib.STDERR],
             s.writes,
-            s.reads,
+            s.reads + self._reads,
             _seconds(s.wall_ns),
             _seconds(s.user_ns),
             _seconds(s.system_ns),
