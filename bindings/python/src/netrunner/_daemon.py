@@ -254,6 +254,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         failures = 0
         while True:
+            if self._stopping:
+                return self._outcome
             await self._ready()
             since = loop.time()
             try:
