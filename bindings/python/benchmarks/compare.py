@@ -10,7 +10,6 @@ machines. The targets: spawn at most 0.8 of asyncio's time, throughput at least
 
 import argparse
 import asyncio
-import os
 import statistics
 import sys
 import time
@@ -23,8 +22,7 @@ VARIANTS = {"netrunner": netrunner.asyncio.create_subprocess_exec, "asyncio": as
 
 
 def cpu():
-    t = os.times()
-    return t.user + t.system
+    return time.process_time()
 
 
 async def spawn(create):

@@ -244,7 +244,9 @@ def test_stats_count_what_is_read_in_any_way(arun):
 
 def test_deleted_while_it_runs(arun):
     async def main():
-        program = await create_subprocess_shell(TREE + "wait", stdin=PIPE, stdout=PIPE)
+        # There is nobody left who could wait for a grace.
+        code = "trap '' TERM; " + TREE + "while :; do sleep 1000; done"
+        program = await create_subprocess_shell(code, stdin=PIPE, stdout=PIPE, kill_timeout=1000)
         pids = await pids_of(program)
         with pytest.warns(ResourceWarning, match="still running"):
             del program

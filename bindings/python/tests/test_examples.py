@@ -22,7 +22,7 @@ def readme_blocks():
 
 def run(code, **options):
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", *code],
+        [sys.executable, "-W", "error", *code],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -263,7 +263,9 @@ def test_not_executable_format(tmp_path):
 
 
 def test_deleted_while_it_runs():
-    program = Popen("sleep 1000 & echo $!; wait", shell=True, stdout=PIPE)
+    # There is nobody left who could wait for a grace.
+    code = "trap '' TERM; sleep 1000 & echo $!; while :; do sleep 1000; done"
+    program = Popen(code, shell=True, stdout=PIPE, kill_timeout=1000)
     pids = [program.pid, int(program.stdout.readline())]
     with pytest.warns(ResourceWarning, match=f"subprocess {program.pid} is still running"):
         del program
@@ -365,6 +367,15 @@ def test_stderr_to_stdout_and_shared_files(tmp_path):
 def test_own_shepherd():
     with Popen(python("print(1)"), stdout=PIPE, own_shepherd=True) as program:
         assert program.communicate() == (b"1\n", None)
+
+
+def test_pid_namespace():
+    try:
+        done = netrunner.run("readlink /proc/self/ns/pid", shell=True, stdout=PIPE, pid_namespace=True)
+    except OSError as error:
+        pytest.skip(f"no pid namespaces here: {error.why}")
+    assert done.returncode == 0
+    assert done.stdout.decode().strip() != os.readlink("/proc/self/ns/pid")
 
 
 def test_the_shepherd_is_killed():
