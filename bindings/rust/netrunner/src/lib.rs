@@ -62,3 +62,8 @@ pub use error::{errno, Error};
 pub use process::{library_version, Handle};
 pub use status::{ExitStatus, Output, Reason, Stats};
 pub use stdio::Stdio;
+
+/// Runs the code in the README.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -8,6 +8,7 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process;
+use std::time::Duration;
 
 use netrunner::{errno, Command, Stdio};
 use support::*;
@@ -38,7 +39,7 @@ fn hostile_trees_die() {
     let tag = format!("nrrs{}", process::id());
     let mut command = Command::new(hostile());
     command.args([&tag, "50", "leader(deaf.daemon,5*session,child(scrub.bare(stopped)))"]);
-    command.kill_timeout(LONG * 0);
+    command.kill_timeout(Duration::ZERO);
     let mut child = command.spawn().unwrap();
     until("the tree is there", || processes_named(&tag).len() >= 8);
     child.stop().unwrap();
@@ -124,7 +125,7 @@ fn start_programs() {
         println!("child {}", child.id());
     }
     // Three of ours and two of theirs, written by themselves to the same pipe.
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    std::thread::sleep(Duration::from_millis(200));
     println!("go");
     children.drain(..).for_each(std::mem::forget);
 }

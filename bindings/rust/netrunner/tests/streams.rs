@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::thread;
+use std::time::Duration;
 
 use netrunner::{errno, Command, Reason, Stdio};
 use support::*;
@@ -182,7 +183,7 @@ fn size_of_pipes() {
         .arg("60")
         .stdin(Stdio::piped())
         .pipe_size(1 << 20)
-        .kill_timeout(LONG * 0)
+        .kill_timeout(Duration::ZERO)
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(&vec![0; 1 << 20]).unwrap();
