@@ -13,7 +13,7 @@ use std::io::{self, BufRead, BufReader, Write};
 
 use netrunner::{Command, Stdio};
 
-const CALCULATOR: &str = "while read -r sum; do echo $((sum)); done";
+const CALCULATOR: &str = "while read -r sum; do echo $(($sum)); done";
 
 fn main() -> io::Result<()> {
     let mut command = Command::new("sh");

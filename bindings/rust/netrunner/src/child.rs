@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use netrunner_sys as sys;
 
-use crate::error::is_would_block;
 use crate::process::{poll, poll_fd, unless_would_block, Handle, Process, Stream};
 use crate::spec::{builder, Spawned, Spec, Unset};
 use crate::status::{ExitStatus, Output, Stats};
@@ -237,49 +236,53 @@ fn drive(mut child: Child, mut input: &[u8], keep: bool) -> io::Result<Output> {
         if let Some(status) = status {
             // What lingers may hold a stream open for ever. What the program
             // itself wrote has been read.
-            if process.lingers() || (out.stream.is_none() && err.stream.is_none()) {
+            if process.lingers() || (out.fd() < 0 && err.fd() < 0) {
                 return Ok(Output { status, stdout: out.bytes, stderr: err.bytes });
             }
         }
-        let fd = |stream: &Option<Stream>| stream.as_ref().map_or(-1, Stream::as_raw_fd);
+        let stdin = stdin.as_ref().map_or(-1, Stream::as_raw_fd);
         poll(&mut [
-            poll_fd(fd(&stdin), libc::POLLOUT),
-            poll_fd(fd(&out.stream), libc::POLLIN),
-            poll_fd(fd(&err.stream), libc::POLLIN),
+            poll_fd(stdin, libc::POLLOUT),
+            poll_fd(out.fd(), libc::POLLIN),
+            poll_fd(err.fd(), libc::POLLIN),
             poll_fd(if status.is_none() { exit } else { -1 }, libc::POLLIN),
         ])?;
     }
 }
 
-/// An output, until its end.
+/// An output. It stays open behind its end: a program that is being killed for
+/// too much output is not to die of SIGPIPE.
 struct Capture {
     stream: Option<Stream>,
+    ended: bool,
     bytes: Vec<u8>,
     keep: bool,
 }
 
 impl Capture {
     fn new(stream: Option<Stream>, keep: bool) -> Self {
-        Self { stream, bytes: Vec::new(), keep }
+        Self { ended: stream.is_none(), stream, bytes: Vec::new(), keep }
+    }
+
+    /// What to watch, -1 for nothing.
+    fn fd(&self) -> RawFd {
+        match &self.stream {
+            Some(stream) if !self.ended => stream.as_raw_fd(),
+            _ => -1,
+        }
     }
 
     /// Whether it is worth to try again.
     fn read(&mut self) -> io::Result<bool> {
-        let Some(stream) = &self.stream else {
+        let (Some(stream), false) = (&self.stream, self.ended) else {
             return Ok(false);
         };
         if !self.keep {
             self.bytes.clear();
         }
-        match stream.read_to(&mut self.bytes) {
-            Ok(0) => self.stream = None,
-            Ok(_) => return Ok(true),
-            Err(error) if is_would_block(&error) => {}
-            // The status says so, too.
-            Err(error) if crate::errno(&error) == Some(libc::EFBIG) => self.stream = None,
-            Err(error) => return Err(error),
-        }
-        Ok(false)
+        let taken = stream.capture(&mut self.bytes)?;
+        self.ended = taken == Some(0);
+        Ok(matches!(taken, Some(1..)))
     }
 }
 

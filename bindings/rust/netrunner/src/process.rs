@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use netrunner_sys as sys;
 
-use crate::error::{check, check_size, from_return, invalid, is_would_block, text, Error};
+use crate::error::{check, check_size, errno, from_return, invalid, is_would_block, text, Error};
 use crate::status::{ExitStatus, Stats};
 
 /// A process of the library. Everything that belongs to it, such as a stream,
@@ -269,6 +269,15 @@ impl Stream {
         // SAFETY: the library has written n bytes behind the present end.
         unsafe { to.set_len(to.len() + n) };
         Ok(n)
+    }
+
+    /// The same for those who want it all: `None` is nothing now, 0 the end. Too
+    /// much output is an end like any other here, for the status tells of it.
+    pub(crate) fn capture(&self, to: &mut Vec<u8>) -> io::Result<Option<usize>> {
+        match unless_would_block(self.read_to(to)) {
+            Err(error) if errno(&error) == Some(libc::EFBIG) => Ok(Some(0)),
+            taken => taken,
+        }
     }
 
     pub(crate) fn write(&self, buf: &[u8]) -> io::Result<usize> {

@@ -42,7 +42,6 @@ use netrunner_sys as sys;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
-use crate::error::is_would_block;
 use crate::process::{duplicate, Handle, Process, Stream};
 use crate::spec::{builder, Spawned, Spec, Unset};
 use crate::status::{ExitStatus, Output, Stats};
@@ -346,51 +345,49 @@ async fn drive(mut child: Child, mut input: &[u8], keep: bool) -> io::Result<Out
     Ok(Output { status, stdout: out.bytes, stderr: err.bytes })
 }
 
-/// An output, until its end.
+/// An output. It stays open behind its end: a program that is being killed for
+/// too much output is not to die of SIGPIPE.
 struct Capture {
     stream: Option<AsyncFd<Stream>>,
+    ended: bool,
     bytes: Vec<u8>,
     keep: bool,
 }
 
 impl Capture {
     fn new(stream: Option<AsyncFd<Stream>>, keep: bool) -> Self {
-        Self { stream, bytes: Vec::new(), keep }
-    }
-
-    /// Whether there is more at once.
-    fn took(&mut self, result: io::Result<usize>) -> io::Result<bool> {
-        if !self.keep {
-            self.bytes.clear();
-        }
-        match result {
-            Ok(0) => self.stream = None,
-            Ok(_) => return Ok(true),
-            Err(error) if is_would_block(&error) => {}
-            // The status says so, too.
-            Err(error) if crate::errno(&error) == Some(libc::EFBIG) => self.stream = None,
-            Err(error) => return Err(error),
-        }
-        Ok(false)
+        Self { ended: stream.is_none(), stream, bytes: Vec::new(), keep }
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        while let Some(stream) = &self.stream {
+        let Some(stream) = &self.stream else {
+            return Ok(Poll::Ready(()));
+        };
+        while !self.ended {
             let Poll::Ready(guard) = stream.poll_read_ready(cx) else {
                 return Ok(Poll::Pending);
             };
-            if let Ok(result) = guard?.try_io(|stream| stream.get_ref().read_to(&mut self.bytes)) {
-                self.took(result)?;
+            let mut guard = guard?;
+            if !self.keep {
+                self.bytes.clear();
+            }
+            match stream.get_ref().capture(&mut self.bytes)? {
+                Some(n) => self.ended = n == 0,
+                None => guard.clear_ready(),
             }
         }
         Ok(Poll::Ready(()))
     }
 
+    /// Without the event loop, which may want a break: what there is now.
     fn rest(&mut self) -> io::Result<()> {
-        while let Some(stream) = &self.stream {
-            let result = stream.get_ref().read_to(&mut self.bytes);
-            if !self.took(result)? {
-                break;
+        let Some(stream) = &self.stream else {
+            return Ok(());
+        };
+        while !self.ended {
+            match stream.get_ref().capture(&mut self.bytes)? {
+                Some(n) => self.ended = n == 0,
+                None => break,
             }
         }
         Ok(())
