@@ -239,8 +239,8 @@ module NetRunner
       fill until @eof || (length && @buffer.bytesize >= length)
       bytes = take(length || @buffer.bytesize)
       bytes.force_encoding(external_encoding) unless length
-      bytes = buffer.replace(bytes) if buffer
-      length&.positive? && bytes.empty? ? nil : bytes
+      into(buffer, bytes)
+      length&.positive? && bytes.empty? ? nil : buffer || bytes
     end
 
     # Reads what there is, at most so many bytes, and waits only if there is
@@ -363,11 +363,16 @@ module NetRunner
       return buffer ? buffer.clear : +"" if length.zero?
 
       yield while @buffer.empty? && !@eof
-      bytes = take(length)
-      buffer&.replace(bytes)
+      bytes = into(buffer, take(length))
       raise EOFError, "end of file reached" if bytes.empty?
 
       buffer || bytes
+    end
+
+    # A caller's buffer keeps its encoding.
+    def into(buffer, bytes)
+      buffer&.replace(bytes.dup.force_encoding(buffer.encoding))
+      bytes
     end
 
     # Waits for more, or for the end.
