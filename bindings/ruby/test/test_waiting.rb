@@ -64,7 +64,7 @@ class TestWaiting < Minitest::Test
     # At every point of its way, the first ones of which are in the spawn.
     [0.0001, 0.0003, 0.001, 0.002, 0.003, 0.005, 0.02, 0.1].each do |time|
       begin
-        Timeout.timeout(time) { NetRunner.run(Helper::HOSTILE, tag, "30", "leader", kill_timeout: 0) }
+        Timeout.timeout(time) { NetRunner.run(Helper::HOSTILE, tag, "59", "leader", kill_timeout: 0) }
       rescue Timeout::Error
         nil
       end

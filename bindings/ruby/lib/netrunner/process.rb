@@ -55,16 +55,18 @@ module NetRunner
     end
 
     # Starts the program and returns when it has been executed; with a block, what
-    # that returns. Whatever is raised in here, the program is not left alone.
+    # that returns. However this is left, the program is not left alone.
     def self.start(options) # :nodoc:
       process = nil
+      started = false
       # An interrupt must not come between the spawn and our having the handle.
       Thread.handle_interrupt(Object => :never) { process = new(options) }
       process.wait_for_start
-      block_given? ? yield(process) : process
-    rescue Exception # rubocop:disable Lint/RescueException
-      process&.abandon
-      raise
+      result = block_given? ? yield(process) : process
+      started = true
+      result
+    ensure # not rescue: Timeout unwinds by throw
+      process&.abandon unless started
     end
 
     def initialize(options) # :nodoc:

@@ -209,7 +209,7 @@ fn cancelling_ends_the_program() {
         for micros in [0, 50, 100, 200, 400, 800, 1600, 3200, 6400, 20_000] {
             let tag = format!("nrc{}x{micros}", std::process::id());
             let mut command = Command::new(hostile());
-            command.args([&tag, "30", "leader"]).kill_timeout(Duration::ZERO);
+            command.args([&tag, "59", "leader"]).kill_timeout(Duration::ZERO);
             let _ = timeout(Duration::from_micros(micros), command.output()).await;
             until("it is gone", || processes_named(&tag).is_empty());
         }
