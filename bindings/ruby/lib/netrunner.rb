@@ -70,7 +70,8 @@ module NetRunner
     def run(*command, input: nil, binmode: false, exception: false, **options)
       raise ArgumentError, "both input and stdin are given" if input && options.key?(:stdin)
 
-      streams = options[:pty] ? {} : { stdin: input ? :pipe : :null, stdout: :pipe, stderr: :pipe }
+      streams = { stdin: input ? :pipe : :null, stdout: :pipe, stderr: :pipe }
+      streams = {} if options[:pty]
       name = nil
       result = start(command, { **streams, **options }) do |process|
         name = process.name

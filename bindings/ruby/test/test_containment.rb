@@ -47,7 +47,7 @@ class TestContainment < Minitest::Test
     assert_dies pid
   end
 
-  PROGRAMS = <<~RUBY
+  PROGRAMS = <<~RUBY.freeze
     programs = [
       NetRunner.spawn("sleep", "1000"),
       NetRunner.spawn(#{Helper::TESTPROG.inspect}, "family", "stubborn"),

@@ -17,7 +17,8 @@ class TestLayout < Minitest::Test
 
   def compile(body)
     Dir.mktmpdir do |dir|
-      File.write("#{dir}/a.c", "#include <netrunner.h>\n#include <stddef.h>\n#include <stdio.h>\nint main(void) {#{body} return 0; }")
+      File.write("#{dir}/a.c",
+                 "#include <netrunner.h>\n#include <stddef.h>\n#include <stdio.h>\nint main(void) {#{body} return 0; }")
       assert system(ENV.fetch("CC", "cc"), "-I", INCLUDE, "-o", "#{dir}/a", "#{dir}/a.c")
       return IO.popen("#{dir}/a", &:read).lines.to_h { |line| line.split.then { |name, value| [name, value.to_i] } }
     end
@@ -47,7 +48,9 @@ class TestLayout < Minitest::Test
   end
 
   def test_constants
-    expected = LIBRARY.constants.to_h { |name| [name, LIBRARY.const_get(name)] }.select { |_, value| value.is_a?(Integer) }
+    expected = LIBRARY.constants.to_h do |name|
+                 [name, LIBRARY.const_get(name)]
+               end.select { |_, value| value.is_a?(Integer) }
     renamed = { UNKNOWN: "UINT64_MAX" }
     expected = expected.to_h { |name, value| [renamed.fetch(name, "NR_#{name}"), value & ((1 << 64) - 1)] }
     reasons = %w[OWN KILLED TIMEOUT OUTPUT OOM].each_with_index.to_h { |name, number| ["NR_REASON_#{name}", number] }
@@ -61,8 +64,8 @@ class TestLayout < Minitest::Test
     assert_empty header.scan(/\bNR_[A-Z_]*/).uniq - expected.keys - others
     functions = header.scan(/^NR_API .*?\b\*?(nr_\w+)\(/).flatten
     assert_empty functions - LIBRARY.send(:const_get, :SIGNATURES).keys.map(&:to_s) - ["nr_close_stdin"]
-    assert_equal "#{header[/VERSION_MAJOR (\d+)/, 1]}.#{header[/VERSION_MINOR (\d+)/, 1]}.#{header[/VERSION_PATCH (\d+)/, 1]}",
-                 NetRunner::VERSION
+    version = %w[MAJOR MINOR PATCH].map { |part| header[/VERSION_#{part} (\d+)/, 1] }
+    assert_equal version.join("."), NetRunner::VERSION
     assert_equal NetRunner::VERSION, NetRunner.library_version
   end
 end

@@ -92,7 +92,7 @@ class TestStreams < Minitest::Test
     NetRunner.spawn("cat") do |cat|
       cat.stdin << "a" << 1
       cat.stdin.print("b", 2)
-      cat.stdin.puts("c", ["d", "e\n"])
+      cat.stdin.puts("c", %W[d e\n])
       cat.stdin.printf("%03d\n", 7)
       assert_same cat.stdin, cat.stdin.flush
       assert_equal 0, cat.stdin.write("")
@@ -113,7 +113,13 @@ class TestStreams < Minitest::Test
   # The same calls on a Reader and on an IO give the same.
   def compare(text)
     results = [
-      NetRunner.run("true").then { NetRunner.spawn("printf", "%s", text, stdin: :null) { |p| collect { yield p.stdout } } },
+      NetRunner.run("true").then do
+        NetRunner.spawn("printf", "%s", text, stdin: :null) do |p|
+          collect do
+            yield p.stdout
+          end
+        end
+      end,
       IO.popen(["printf", "%s", text]) { |io| collect { yield io } }
     ]
     assert_equal results.last, results.first

@@ -27,8 +27,8 @@ class TestWaiting < Minitest::Test
     select: ->(program) { IO.select([program.stdout]) }
   }.freeze
 
-  def silent
-    NetRunner.spawn("sleep", "1000", kill_timeout: 0) { |program| yield program }
+  def silent(&block)
+    NetRunner.spawn("sleep", "1000", kill_timeout: 0, &block)
   end
 
   def test_timeout

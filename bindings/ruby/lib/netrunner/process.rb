@@ -219,18 +219,14 @@ module NetRunner
     end
 
     def inspect
-      state = if @status then @status.in_words
-              elsif closed? then "closed"
-              else "running"
-              end
+      state = @status ? @status.in_words : "running"
+      state = "closed" if closed? && !@status
       "#<#{self.class}: #{@name.inspect} pid #{pid.inspect} #{state}>"
     end
 
     # Until NR_ASYNC has come to a result.
     def wait_for_start # :nodoc:
-      until started?
-        @exit.wait_readable
-      end
+      @exit.wait_readable until started?
     end
 
     # Releases it without waiting: the shepherd ends it.

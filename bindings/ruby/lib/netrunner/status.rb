@@ -59,12 +59,14 @@ module NetRunner
 
     # The number that wait(2) would give.
     def to_i
-      exited? ? exitstatus << 8 : termsig | (coredump? ? 0x80 : 0)
+      return exitstatus << 8 if exited?
+
+      coredump? ? termsig | 0x80 : termsig
     end
 
     # "pid 123 exit 1", "pid 123 SIGKILL (signal 9), timeout"
     def to_s
-      "pid #{pid} #{self.in_words}"
+      "pid #{pid} #{in_words}"
     end
 
     # Without the pid.

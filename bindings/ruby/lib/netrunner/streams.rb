@@ -267,7 +267,10 @@ module NetRunner
 
     # Reads a line, with its end if not +chomp+. nil at the end.
     def gets(separator = $INPUT_RECORD_SEPARATOR, limit = nil, chomp: false)
-      separator, limit = $INPUT_RECORD_SEPARATOR, separator if separator.is_a?(Integer)
+      if separator.is_a?(Integer)
+        limit = separator
+        separator = $INPUT_RECORD_SEPARATOR
+      end
       return String.new(encoding: external_encoding) if limit&.zero?
 
       length, ending = separator&.empty? ? find_paragraph(limit) : find_line(separator, limit)
