@@ -48,9 +48,8 @@ class TestLayout < Minitest::Test
   end
 
   def test_constants
-    expected = LIBRARY.constants.to_h do |name|
-                 [name, LIBRARY.const_get(name)]
-               end.select { |_, value| value.is_a?(Integer) }
+    expected = LIBRARY.constants.to_h { |name| [name, LIBRARY.const_get(name)] }
+    expected.select! { |_, value| value.is_a?(Integer) }
     renamed = { UNKNOWN: "UINT64_MAX" }
     expected = expected.to_h { |name, value| [renamed.fetch(name, "NR_#{name}"), value & ((1 << 64) - 1)] }
     reasons = %w[OWN KILLED TIMEOUT OUTPUT OOM].each_with_index.to_h { |name, number| ["NR_REASON_#{name}", number] }
