@@ -147,7 +147,7 @@ class TestSpawn < Minitest::Test
   end
 
   def test_pipeline
-    first = NetRunner.spawn("printf", 'b\na\n', stdin: :null)
+    first = NetRunner.spawn("sh", "-c", "echo b; sleep 0.1; echo a", stdin: :null)
     assert_equal "a\nb\n", output("sort", stdin: first.stdout)
     assert first.stdout.closed?
     assert first.wait.success?

@@ -196,18 +196,13 @@ fn dropping_the_child_ends_the_program() {
 
 #[test]
 fn a_program_may_run_on_after_the_drop() {
-    let mut child = Command::new(testprog())
-        .args(["gate", "0"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .kill_on_drop(false)
-        .spawn()
-        .unwrap();
-    let (pid, stdin) = (child.id(), child.stdin.take());
+    let child = Command::new("sleep").arg("1000").kill_on_drop(false).spawn().unwrap();
+    let pid = child.id();
     drop(child);
-    thread::sleep(Duration::from_millis(50));
+    thread::sleep(Duration::from_millis(200));
     assert!(is_alive(pid));
-    drop(stdin);
+    // SAFETY: the program still has its number.
+    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
     until_dead(pid);
 }
 

@@ -184,10 +184,11 @@ fn reads_are_cancel_safe() {
 #[test]
 fn dropping_ends_the_program() {
     run(|| async {
-        let child = piped("cat").spawn().await.unwrap();
-        let pid = child.id().unwrap();
+        let mut child = piped("cat").spawn().await.unwrap();
+        let (pid, stdin) = (child.id().unwrap(), child.stdin.take());
         drop(child);
-        until_dead(pid);
+        until_dead(pid); // though what was its input is open
+        drop(stdin);
 
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' TERM; sleep 1000 & echo child $!; sleep 1000; sleep 1000"]);
@@ -219,14 +220,13 @@ fn cancelling_ends_the_program() {
 #[test]
 fn a_program_may_run_on_after_the_drop() {
     run(|| async {
-        let mut command = Command::new(testprog());
-        command.args(["gate", "0"]).stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut child = command.kill_on_drop(false).spawn().await.unwrap();
-        let (pid, stdin) = (child.id().unwrap(), child.stdin.take());
+        let child = Command::new("sleep").arg("1000").kill_on_drop(false).spawn().await.unwrap();
+        let pid = child.id().unwrap();
         drop(child);
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(is_alive(pid));
-        drop(stdin);
+        // SAFETY: the program still has its number.
+        unsafe { libc::kill(pid as i32, libc::SIGKILL) };
         until_dead(pid);
     });
 }
