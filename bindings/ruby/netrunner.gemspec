@@ -19,5 +19,7 @@ Gem::Specification.new do |spec|
   # It carries the library and the shepherd: see `make gem`.
   spec.platform = Gem::Platform.local
   spec.files = Dir["lib/**/*", "sig/*.rbs", "examples/*.rb", "README.md", "LICENSE"].select { |path| File.file?(path) }
+  # Ruby's own until 3.4.
+  spec.add_dependency "fiddle", ">= 1.0.1"
   spec.metadata = { "rubygems_mfa_required" => "true" }
 end
