@@ -46,8 +46,6 @@
 //! - [`io::Error::raw_os_error`](std::io::Error::raw_os_error) is `None` for an
 //!   error that has a text: ask [`errno()`].
 
-#![cfg_attr(docsrs, feature(doc_cfg))]
-
 mod child;
 mod error;
 mod process;

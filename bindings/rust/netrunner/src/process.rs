@@ -5,7 +5,7 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ impl Process {
     }
 
     /// The text about why an asynchronous spawn has failed.
+    #[cfg(feature = "tokio")]
     pub(crate) fn spawn_error(&self, error: i64) -> io::Error {
         let mut why = [0; 512];
         // SAFETY: why is writable for its length.
@@ -355,18 +356,6 @@ fn set_blocking(fd: &OwnedFd) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// A copy that is close-on-exec.
-pub(crate) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: the new descriptor belongs to nobody else; a bad fd is an error.
-    unsafe {
-        let copy = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
-        if copy < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(OwnedFd::from_raw_fd(copy))
-    }
 }
 
 pub(crate) fn poll_fd(fd: RawFd, events: i16) -> libc::pollfd {

@@ -42,7 +42,7 @@ use netrunner_sys as sys;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
-use crate::process::{duplicate, Handle, Process, Stream};
+use crate::process::{Handle, Process, Stream};
 use crate::spec::{builder, Spawned, Spec, Unset};
 use crate::status::{ExitStatus, Output, Stats};
 use crate::stdio::Stdio;
@@ -396,7 +396,7 @@ impl Capture {
 
 /// A program's standard input. Dropping it closes it: the program sees the end
 /// of its input when it has read what was written before. So does
-/// [`shutdown`](tokio::io::AsyncWriteExt::shutdown), which with a terminal also
+/// `shutdown()`, which with a terminal also
 /// tells whether that was possible, see
 /// [`ChildStdin::close`](crate::ChildStdin::close); after it writes fail with
 /// `BrokenPipe`.
@@ -418,7 +418,7 @@ pub struct ChildStderr(AsyncFd<Stream>);
 
 impl ChildStdin {
     fn new(stream: Stream) -> io::Result<Self> {
-        let copy = duplicate(stream.as_raw_fd())?;
+        let copy = stream.borrow().try_clone_to_owned()?;
         let watch = Some(watch(copy, Interest::WRITABLE)?);
         Ok(Self { stream, watch })
     }
