@@ -374,22 +374,6 @@ fn the_latest_durations() {
 
 #[test]
 fn cgroups() {
-    // Without cgroup support in the library, or the right to use it, this is an
-    // error with words; with them the program is in its group.
-    let mut command = Command::new("cat");
-    command.arg("/proc/self/cgroup").cgroup_base("/").stdout(Stdio::piped());
-    match command.spawn() {
-        Err(error) => {
-            assert!(!why(&error).is_empty());
-            println!("skip cgroups: {error}");
-        }
-        Ok(child) => {
-            let handle = child.handle();
-            child.wait_with_output().unwrap();
-            let missing = handle.cgroup_get("no.such.file").unwrap_err();
-            assert_eq!(errno(&missing), Some(libc::ENOENT));
-        }
-    }
     let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
     let error = child.cgroup_get("memory.peak").unwrap_err();
     assert!(matches!(errno(&error), Some(libc::ENOENT | libc::ENOTSUP)));
@@ -397,6 +381,30 @@ fn cgroups() {
     assert!(matches!(errno(&error), Some(libc::ENOENT | libc::ENOTSUP)));
     assert!(child.cgroup_get("a\0b").is_err());
     child.wait().unwrap();
+    let error = Command::new("true").cgroup_base("../x").spawn().unwrap_err();
+    assert!(why(&error).contains("cgroup_base"), "{error}");
+
+    let base = format!("netrunner-rust-{}", std::process::id());
+    let mut command = Command::new("cat");
+    let mut child = match command.stdin(Stdio::piped()).cgroup_base(&base).spawn() {
+        Ok(child) => child,
+        // No cgroup2 here, or none of ours.
+        Err(error) => return println!("skip cgroups: {error}"),
+    };
+    let group = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+    assert!(group.contains(&format!("/{base}/")), "{group}");
+    assert_eq!(child.cgroup_get("cgroup.procs").unwrap(), format!("{}\n", child.id()));
+    child.cgroup_set("cgroup.max.depth", "3").unwrap();
+    assert_eq!(child.handle().cgroup_get("cgroup.max.depth").unwrap(), "3\n");
+    let error = child.cgroup_get("no.such.file").unwrap_err();
+    assert_eq!(errno(&error), Some(libc::ENOENT));
+    child.wait().unwrap();
+
+    let mut command = Command::new("cat");
+    command.arg("/proc/self/cgroup").cgroup_base(&base).cgroup_set("cgroup.max.depth", "2");
+    assert!(output_of(&mut command).contains(&base));
+    let error = command.cgroup_set("no.such", "1").spawn().unwrap_err();
+    assert!(!why(&error).is_empty());
 }
 
 #[test]
