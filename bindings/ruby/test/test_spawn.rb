@@ -17,8 +17,8 @@ class TestSpawn < Minitest::Test
   def test_missing_program
     error = assert_raises(Errno::ENOENT) { NetRunner.run("/no/such/program") }
     assert_includes error.message, "/no/such/program"
-    assert_raises(Errno::ENOENT) { NetRunner.spawn("no-such-program-in-path") }
-    assert_raises(Errno::ENOENT) { NetRunner.run("echo a shell would do this") }
+    assert_raises(Errno::ENOENT) { NetRunner.spawn({ "PATH" => "/usr/bin" }, "no-such-program-in-path") }
+    assert_raises(Errno::ENOENT) { NetRunner.run({ "PATH" => "/usr/bin" }, "echo a shell would do this") }
     assert_raises(Errno::ENOENT) { NetRunner.run("") }
   end
 

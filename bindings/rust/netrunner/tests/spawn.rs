@@ -34,7 +34,8 @@ fn missing_program() {
     assert!(why(&error).contains("/no/such/program"), "{error}");
     assert_eq!(error.to_string(), why(&error));
 
-    let error = Command::new("no-such-program-in-path").output().unwrap_err();
+    let error =
+        Command::new("no-such-program-in-path").env("PATH", "/usr/bin").output().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
 
