@@ -161,6 +161,8 @@ module NetRunner
     # Whether it is closed; a terminal may have to be asked again.
     def try_close # :nodoc:
       return true if closed?
+      # Ruby's first: once the library has closed it, the number may be another's.
+      return !abandon unless tty?
 
       result = Library.call(:nr_close, @handle, @number)
       case -result
@@ -175,8 +177,9 @@ module NetRunner
     def abandon # :nodoc:
       return if closed?
 
-      Library.call(:nr_close, @handle, @number)
       @io.close
+      Library.call(:nr_close, @handle, @number)
+      nil
     end
 
     private
