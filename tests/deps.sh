@@ -38,8 +38,3 @@ if [[ ${#missing[@]} -gt 0 ]]; then
 	printf 'missing: %s\n' "${missing[@]}" >&2
 	exit 1
 fi
-
-# Each binding knows what its language needs.
-for script in "$(dirname "$0")"/../bindings/*/deps.sh; do
-	[[ ! -x $script ]] || "$script"
-done
