@@ -27,6 +27,7 @@
 #include <limits.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -45,6 +46,15 @@
 /* A time slice is about 1 ms, in which some 2 MiB are copied. */
 #define BYTES_PER_PERCENT (20 * 1024)
 
+/*
+ * A program that has filled its pipe is faster than we are: it gets a larger one,
+ * and both have to be woken less often. There is a limit to how much a user may
+ * have in pipes (64 MiB); half of that is for others.
+ */
+#define FULL_PIPE (60 * 1024)
+#define LARGE_PIPE (1024 * 1024)
+#define MAX_LARGE_PIPES 32
+
 #define STREAMS 4 /* NR_STDIN, NR_STDOUT, NR_STDERR, NR_EXIT */
 
 struct stream {
@@ -52,6 +62,7 @@ struct stream {
 	bool watched;   /* the poll set knows it: stop before closing */
 	bool duplicate; /* fd is ours, not the library's */
 	bool closed;    /* or will be, as soon as it has been stopped */
+	bool large;     /* a pipe that counts in large_pipes */
 };
 
 struct program {
@@ -66,6 +77,7 @@ struct program {
 };
 
 static ErlNifResourceType *program_type;
+static atomic_int large_pipes;
 
 #define ATOMS(X)                                                                                   \
 	X(ok) X(error) X(eof) X(select) X(more) X(exit) X(undefined) X(badarg)                     \
@@ -131,6 +143,34 @@ static void report_time(ErlNifEnv *env, size_t bytes)
 	enif_consume_timeslice(env, percent > 100 ? 100 : (int)percent);
 }
 
+/* Large pipes */
+
+static void shrink(struct stream *s)
+{
+	if (s->large)
+		atomic_fetch_sub(&large_pipes, 1);
+	s->large = false;
+}
+
+static void enlarge(struct program *p, int stream)
+{
+	struct stream *s = &p->streams[stream];
+	int fd;
+
+	if (s->large || p->terminal)
+		return;
+	if (atomic_fetch_add(&large_pipes, 1) < MAX_LARGE_PIPES) {
+		/* It may have been made larger than that: pipe_size. */
+		fd = nr_fd(p->proc, stream);
+		if (fd >= 0 && fcntl(fd, F_GETPIPE_SZ) < LARGE_PIPE &&
+		    fcntl(fd, F_SETPIPE_SZ, LARGE_PIPE) >= 0) {
+			s->large = true;
+			return;
+		}
+	}
+	atomic_fetch_sub(&large_pipes, 1);
+}
+
 /* The life of a program */
 
 static bool watched(const struct program *p)
@@ -151,6 +191,8 @@ static void release(ErlNifEnv *env, struct program *p)
 	if (p->released)
 		return;
 	p->released = true;
+	for (int i = 0; i < STREAMS; i++)
+		shrink(&p->streams[i]);
 	if (!watched(p)) {
 		nr_release(p->proc);
 		return;
@@ -208,9 +250,8 @@ static void program_dtor(ErlNifEnv *env, void *object)
 {
 	struct program *p = object;
 
-	(void)env;
-	if (p->proc > 0 && !p->released)
-		nr_release(p->proc);
+	if (p->proc > 0)
+		release(env, p);
 	if (p->lock)
 		enif_mutex_destroy(p->lock);
 }
@@ -672,6 +713,8 @@ static ERL_NIF_TERM nif_read(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
 	n = nr_read(p->proc, stream, bin.data, bin.size);
 	if (n > 0) {
 		report_time(env, (size_t)n);
+		if (n >= FULL_PIPE)
+			enlarge(p, stream);
 		if ((size_t)n < bin.size)
 			enif_realloc_binary(&bin, (size_t)n);
 		return leave(p, enif_make_tuple2(env, atom_ok, enif_make_binary(env, &bin)));
@@ -789,6 +832,7 @@ static ERL_NIF_TERM nif_close(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
 		error = nr_close(p->proc, stream);
 	}
 	s->closed = !error;
+	shrink(s);
 	if (s->watched)
 		enif_select(env, s->fd, ERL_NIF_SELECT_STOP, p, NULL, atom_undefined);
 	return leave(p, done(env, error));

@@ -85,28 +85,21 @@
     max :: pos_integer(),
     kind :: one | any | {batch, pos_integer()}
 }).
--record(writer, {
-    from :: gen_server:from(),
-    monitor :: reference() | undefined,
-    what :: [binary()] | close
-}).
 -record(state, {
     program :: netrunner_nif:program(),
     os_pid :: pos_integer(),
     cgroup :: binary() | undefined,
     started_at :: integer(),
     grace :: non_neg_integer(),
-    terminal :: boolean(),
+    writer :: netrunner_writer:t(),
     consume :: boolean(),
     tail = <<>> :: binary(),
     tail_max :: non_neg_integer(),
     outcome :: undefined | outcome(),
     %% What has been selected for, and has not been ready since.
-    waiting :: #{stdin | stdout | stderr | exit => reference()},
+    waiting :: #{stdout | stderr | exit => reference()},
     outputs :: #{output() => open | eof | closed},
-    stdin = open :: open | closed,
     readers = [] :: [#reader{}],
-    writers = queue:new() :: queue:queue(#writer{}),
     exits = #{} :: #{gen_server:from() => reference() | undefined},
     owner :: reference() | undefined,
     pipe_owners = #{} :: #{reference() => netrunner_nif:stream()}
@@ -465,7 +458,7 @@ state(Spec, Program, OsPid, Exit, Consume, TailMax, Owner) ->
         cgroup = cgroup(Spec, OsPid),
         started_at = erlang:monotonic_time(millisecond),
         grace = netrunner_options:kill_timeout(Spec),
-        terminal = Terminal,
+        writer = netrunner_writer:new(Program, Terminal),
         consume = Consume andalso maps:get(stderr, Spec, none) =:= pipe,
         tail_max = TailMax,
         outcome = Outcome,
@@ -497,16 +490,12 @@ handle_call({read, Outputs, Max, Kind}, {Pid, _} = From, State) ->
         from = From, monitor = monitor(process, Pid), outputs = Outputs, max = Max, kind = Kind
     },
     {noreply, serve(State#state{readers = State#state.readers ++ [Reader]})};
-handle_call({write, _}, _, #state{stdin = closed} = State) ->
-    {reply, {error, closed}, State};
-handle_call({write, Data}, {Pid, _} = From, State) ->
-    Writer = #writer{from = From, monitor = monitor(process, Pid), what = Data},
-    {noreply, feed(State#state{writers = queue:in(Writer, State#state.writers)})};
-handle_call({close, stdin}, From, #state{terminal = true, stdin = open} = State) ->
-    Writer = #writer{from = From, what = close},
-    {noreply, feed(State#state{writers = queue:in(Writer, State#state.writers)})};
-handle_call({close, Stream}, _, State) ->
-    {Result, New} = close_stream(Stream, State),
+handle_call({write, Data}, From, #state{writer = Writer} = State) ->
+    {noreply, State#state{writer = netrunner_writer:write(From, Data, Writer)}};
+handle_call({close, stdin}, From, #state{writer = Writer} = State) ->
+    {noreply, State#state{writer = netrunner_writer:close(From, Writer)}};
+handle_call({close, Output}, _, State) ->
+    {Result, New} = close_output(Output, State),
     {reply, Result, New};
 handle_call(stderr_tail, _, State) ->
     {reply, State#state.tail, State};
@@ -578,8 +567,15 @@ handle_cast(_, State) ->
 %% @private
 handle_info({select, Program, Ref, _}, #state{program = Program, waiting = Waiting} = State) ->
     case [What || {What, R} <- maps:to_list(Waiting), R =:= Ref] of
-        [What] -> {noreply, ready(What, State#state{waiting = maps:remove(What, Waiting)})};
-        [] -> {noreply, State}
+        [exit] ->
+            {noreply, exited(State#state{waiting = maps:remove(exit, Waiting)})};
+        [Output] ->
+            {noreply, serve(State#state{waiting = maps:remove(Output, Waiting)})};
+        [] ->
+            case netrunner_writer:ready(Ref, State#state.writer) of
+                {ok, Writer} -> {noreply, State#state{writer = Writer}};
+                error -> {noreply, State}
+            end
     end;
 handle_info(consume, State) ->
     {noreply, serve(State)};
@@ -592,19 +588,12 @@ handle_info({'DOWN', Monitor, process, _, _}, #state{pipe_owners = Owners} = Sta
     is_map_key(Monitor, Owners)
 ->
     {Stream, Others} = maps:take(Monitor, Owners),
-    {_, New} = close_stream(Stream, State#state{pipe_owners = Others}),
-    {noreply, New};
-handle_info({'DOWN', Monitor, process, _, _}, State) ->
-    %% Who has asked is no more. What has been written in part is finished.
-    Readers = [R || R <- State#state.readers, R#reader.monitor =/= Monitor],
-    Writers =
-        case queue:out(State#state.writers) of
-            {{value, First}, Rest} ->
-                queue:in_r(First, queue:filter(fun(W) -> W#writer.monitor =/= Monitor end, Rest));
-            {empty, Empty} ->
-                Empty
-        end,
-    {noreply, State#state{readers = Readers, writers = Writers}};
+    {noreply, owner_down(Stream, State#state{pipe_owners = Others})};
+handle_info({'DOWN', Monitor, process, _, _}, #state{readers = Readers} = State) ->
+    {noreply, State#state{
+        readers = [R || R <- Readers, R#reader.monitor =/= Monitor],
+        writer = netrunner_writer:down(Monitor, State#state.writer)
+    }};
 handle_info({'EXIT', _, normal}, State) ->
     {noreply, State};
 handle_info({'EXIT', _, Reason}, State) ->
@@ -612,9 +601,12 @@ handle_info({'EXIT', _, Reason}, State) ->
 handle_info(_, State) ->
     {noreply, State}.
 
-ready(stdin, State) -> feed(State);
-ready(exit, State) -> exited(State);
-ready(_, State) -> serve(State).
+owner_down(stdin, #state{writer = Writer} = State) ->
+    %% Nobody is there to be answered.
+    State#state{writer = netrunner_writer:close({self(), make_ref()}, Writer)};
+owner_down(Output, State) ->
+    {_, New} = close_output(Output, State),
+    New.
 
 %% @private
 terminate(_, #state{program = Program} = State) ->
@@ -670,24 +662,7 @@ ended(#state{outcome = Outcome}) ->
 
 %% Streams
 
-close_stream(stdin, #state{stdin = closed} = State) ->
-    {ok, State};
-close_stream(stdin, State) ->
-    case netrunner_nif:close(State#state.program, stdin) of
-        ok ->
-            Refused = queue:to_list(State#state.writers),
-            lists:foreach(fun(Writer) -> answer_writer(Writer, {error, closed}) end, Refused),
-            {ok, State#state{
-                stdin = closed,
-                writers = queue:new(),
-                waiting = maps:remove(stdin, State#state.waiting)
-            }};
-        {select, _} ->
-            {{error, eagain}, State};
-        {error, _} = Error ->
-            {Error, State}
-    end;
-close_stream(Output, #state{outputs = Outputs} = State) ->
+close_output(Output, #state{outputs = Outputs} = State) ->
     case netrunner_nif:close(State#state.program, Output) of
         ok ->
             {ok,
@@ -698,39 +673,6 @@ close_stream(Output, #state{outputs = Outputs} = State) ->
         {error, _} = Error ->
             {Error, State}
     end.
-
-%% feed writes until there is no room or nothing left.
-feed(#state{waiting = Waiting} = State) when is_map_key(stdin, Waiting) ->
-    State;
-feed(#state{program = Program, writers = Writers} = State) ->
-    case queue:out(Writers) of
-        {{value, #writer{what = close} = Closer}, Rest} ->
-            case netrunner_nif:close(Program, stdin) of
-                {select, Ref} -> waits(stdin, Ref, State);
-                ok -> feed(answered(Closer, ok, State#state{writers = Rest, stdin = closed}));
-                {error, _} = Error -> feed(answered(Closer, Error, State#state{writers = Rest}))
-            end;
-        {{value, #writer{what = Data} = Writer}, Rest} ->
-            case netrunner_nif:write(Program, Data) of
-                {more, Left} ->
-                    feed(State#state{writers = queue:in_r(Writer#writer{what = Left}, Rest)});
-                {select, Ref, Left} ->
-                    Writers1 = queue:in_r(Writer#writer{what = Left}, Rest),
-                    waits(stdin, Ref, State#state{writers = Writers1});
-                Result ->
-                    feed(answered(Writer, Result, State#state{writers = Rest}))
-            end;
-        {empty, _} ->
-            State
-    end.
-
-answered(Writer, Result, State) ->
-    answer_writer(Writer, Result),
-    State.
-
-answer_writer(#writer{from = From, monitor = Monitor}, Result) ->
-    _ = Monitor =/= undefined andalso demonitor(Monitor, [flush]),
-    gen_server:reply(From, Result).
 
 %% serve gives the readers what there is, the first one first, and then consumes
 %% stderr.

@@ -36,7 +36,8 @@
     status := 0..255,
     code := 0..255 | undefined,
     signal := 1..64 | undefined,
-    reason := own | killed | timeout | output | oom,
+    %% unknown: the shepherd was killed, and the program with it.
+    reason := own | killed | timeout | output | oom | unknown,
     core := boolean()
 }.
 
