@@ -43,7 +43,7 @@
 -export([statistics/1, stats/1]).
 -export([cgroup_get/2, cgroup_set/3, cgroup_config/1, cgroup_path/1]).
 -export([lines/2]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
 -export_type([option/0, handler/0]).
 
 -type server() :: gen_server:server_ref().
@@ -67,7 +67,9 @@
 -define(MAX_LINE, 65536).
 
 -record(state, {
-    spec :: netrunner_nif:spec(),
+    %% Until it has been started; there may be secrets in the environment.
+    spec :: undefined | netrunner_nif:spec(),
+    grace :: non_neg_integer(),
     name :: binary(),
     output :: fun((binary()) -> term()),
     by_lines :: boolean(),
@@ -255,6 +257,7 @@ init({Spec, Mine}) ->
     logger:update_process_metadata(Metadata),
     State = #state{
         spec = Spec,
+        grace = netrunner_options:kill_timeout(Spec),
         name = Name,
         output = output(Output, Name, Mine),
         by_lines = by_lines(Output),
@@ -299,6 +302,7 @@ launched(Program, OsPid, Exit, #state{spec = Spec} = State) ->
         drain(Outputs, #{}, Program, {Handle, ByLines, Handled}, running)
     end),
     Started = State#state{
+        spec = undefined,
         program = Program,
         os_pid = OsPid,
         cgroup = cgroup(Spec, OsPid),
@@ -439,10 +443,10 @@ terminate(_, #state{waiter = Waiter, program = Program} = State) ->
     end.
 
 %% The program has its grace. If that was not enough the shepherd goes on alone.
-die(#state{outcome = undefined, program = Program, exit = Ref, spec = Spec} = State) ->
+die(#state{outcome = undefined, program = Program, exit = Ref, grace = Grace} = State) ->
     receive
         {select, Program, Ref, _} -> die(exited(State))
-    after netrunner_options:kill_timeout(Spec) + ?PATIENCE -> ok
+    after Grace + ?PATIENCE -> ok
     end;
 die(#state{drainer = undefined}) ->
     ok;
@@ -452,6 +456,16 @@ die(#state{drainer = Drainer}) ->
         {'EXIT', Drainer, _} -> ok
     after ?PATIENCE -> exit(Drainer, kill)
     end.
+
+%% @private
+format_status(Status) ->
+    maps:map(
+        fun
+            (state, #state{} = State) -> State#state{spec = undefined};
+            (_, Value) -> Value
+        end,
+        Status
+    ).
 
 %% The drainer
 
