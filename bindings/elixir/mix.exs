@@ -25,7 +25,7 @@ defmodule NetRunner.MixProject do
   defp deps do
     [
       {:netrunner,
-       path: System.get_env("NETRUNNER_ERLANG", "../erlang"), manager: :make, compile: "make"}
+       path: System.get_env("NETRUNNER_ERLANG", "../erlang"), manager: :make, compile: "make -s"}
     ]
   end
 

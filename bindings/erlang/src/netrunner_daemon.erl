@@ -63,6 +63,8 @@
 -define(GRACE, 4000).
 %% How long terminate/2 waits beyond the grace, and for the output to be handled.
 -define(PATIENCE, 500).
+%% A program may end at once. Who has started it can still ask for its pid.
+-define(SHORTEST_LIFE, 50).
 -define(READ, 65536).
 -define(MAX_LINE, 65536).
 
@@ -79,6 +81,7 @@
     waiter :: undefined | pid(),
     program :: undefined | netrunner_nif:program(),
     os_pid :: undefined | pos_integer(),
+    started_at = 0 :: integer(),
     cgroup :: undefined | binary(),
     writer :: undefined | netrunner_writer:t(),
     drainer :: undefined | pid(),
@@ -305,6 +308,7 @@ launched(Program, OsPid, Exit, #state{spec = Spec} = State) ->
         spec = undefined,
         program = Program,
         os_pid = OsPid,
+        started_at = erlang:monotonic_time(millisecond),
         cgroup = cgroup(Spec, OsPid),
         writer = netrunner_writer:new(Program, Terminal),
         drainer = Drainer
@@ -394,15 +398,24 @@ handle_info({'EXIT', Drainer, normal}, #state{drainer = Drainer, outcome = undef
     %% Its outputs are closed. It may run on without.
     {noreply, State#state{drainer = undefined}};
 handle_info({'EXIT', Drainer, normal}, #state{drainer = Drainer} = State) ->
-    {stop, reason(State), State#state{drainer = undefined}};
-handle_info(drained, #state{drainer = undefined} = State) ->
-    {stop, reason(State), State};
+    finish(State#state{drainer = undefined});
+handle_info(finish, #state{drainer = undefined} = State) ->
+    finish(State);
 handle_info({'EXIT', _, normal}, State) ->
     {noreply, State};
 handle_info({'EXIT', _, Reason}, State) ->
     {stop, Reason, State};
 handle_info(_, State) ->
     {noreply, State}.
+
+finish(#state{started_at = StartedAt} = State) ->
+    case StartedAt + ?SHORTEST_LIFE - erlang:monotonic_time(millisecond) of
+        Left when Left > 0 ->
+            _ = erlang:send_after(Left, self(), finish),
+            {noreply, State};
+        _ ->
+            {stop, reason(State), State}
+    end.
 
 reason(#state{name = Name, outcome = #{status := 0}}) ->
     logger:info("~ts: Process exited successfully", [printable(Name)]),
@@ -423,7 +436,7 @@ exited(#state{program = Program} = State) ->
 
 %% All has been written, but not all handled.
 ended(#state{drainer = undefined} = State) ->
-    self() ! drained,
+    self() ! finish,
     State;
 ended(#state{drainer = Drainer} = State) ->
     Drainer ! ended,
