@@ -60,6 +60,7 @@
 struct stream {
 	int fd;         /* valid while watched */
 	bool watched;   /* the poll set knows it: stop before closing */
+	bool stopping;  /* the stop callback will come */
 	bool duplicate; /* fd is ours, not the library's */
 	bool closed;    /* or will be, as soon as it has been stopped */
 	bool large;     /* a pipe that counts in large_pipes */
@@ -80,7 +81,7 @@ static ErlNifResourceType *program_type;
 static atomic_int large_pipes;
 
 #define ATOMS(X)                                                                                   \
-	X(ok) X(error) X(eof) X(select) X(more) X(exit) X(undefined) X(badarg)                     \
+	X(ok) X(error) X(eof) X(select) X(again) X(more) X(exit) X(undefined) X(badarg)                     \
 	X(stdin) X(stdout) X(stderr) X(null) X(pipe) X(inherit) X(fd)                              \
 	X(argv) X(file) X(env) X(cd) X(fds) X(pipe_size) X(rows) X(cols) X(umask) X(timeout)       \
 	X(kill_timeout) X(output_limit) X(uid) X(gid) X(groups) X(rlimits) X(cgroup_base)          \
@@ -181,6 +182,15 @@ static bool watched(const struct program *p)
 	return false;
 }
 
+/* The stop callback, here or soon, closes what is to be closed. */
+static void unwatch(ErlNifEnv *env, struct program *p, struct stream *s)
+{
+	if (!s->watched || s->stopping)
+		return;
+	s->stopping = true;
+	enif_select(env, s->fd, ERL_NIF_SELECT_STOP, p, NULL, atom_undefined);
+}
+
 /*
  * release is called with the lock held. The library is told to stop the program
  * now, and what is watched is let go of; then the program is released: here, or
@@ -199,9 +209,7 @@ static void release(ErlNifEnv *env, struct program *p)
 	}
 	nr_stop(p->proc);
 	for (int i = 0; i < STREAMS; i++)
-		if (p->streams[i].watched)
-			enif_select(env, p->streams[i].fd, ERL_NIF_SELECT_STOP, p, NULL,
-				    atom_undefined);
+		unwatch(env, p, &p->streams[i]);
 }
 
 static void program_stop(ErlNifEnv *env, void *object, ErlNifEvent event, int is_direct_call)
@@ -217,6 +225,7 @@ static void program_stop(ErlNifEnv *env, void *object, ErlNifEvent event, int is
 		if (!s->watched || s->fd != event)
 			continue;
 		s->watched = false;
+		s->stopping = false;
 		if (s->duplicate)
 			close(s->fd);
 		else if (s->closed)
@@ -292,6 +301,8 @@ static int watch(ErlNifEnv *env, struct program *p, int stream, ERL_NIF_TERM *re
 
 	if (s->closed)
 		return -EPIPE;
+	if (s->stopping)
+		return -EBUSY; /* unselect() has not been waited for */
 	if (!s->watched) {
 		fd = nr_fd(p->proc, stream);
 		if (fd >= 0 && duplicate && (fd = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0)
@@ -833,8 +844,8 @@ static ERL_NIF_TERM nif_close(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
 	}
 	s->closed = !error;
 	shrink(s);
-	if (s->watched)
-		enif_select(env, s->fd, ERL_NIF_SELECT_STOP, p, NULL, atom_undefined);
+	if (s->closed)
+		unwatch(env, p, s);
 	return leave(p, done(env, error));
 }
 
@@ -874,9 +885,10 @@ static ERL_NIF_TERM nif_wait(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
 }
 
 /*
- * unselect(Program) -> ok
+ * unselect(Program) -> ok | again
  *
- * Nobody is told any more; what has been told is in the mailbox.
+ * Nobody is told any more, what has been told is in the mailbox, and the poll set
+ * holds no reference to the program. again: a poll thread is busy with it.
  */
 static ERL_NIF_TERM nif_unselect(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 {
@@ -885,15 +897,9 @@ static ERL_NIF_TERM nif_unselect(ErlNifEnv *env, int argc, const ERL_NIF_TERM ar
 	(void)argc;
 	if (!enter(env, argv[0], &p))
 		return enif_make_badarg(env);
-	for (int i = 0; i < STREAMS; i++) {
-		int mode = i == NR_STDIN ? ERL_NIF_SELECT_WRITE : ERL_NIF_SELECT_READ;
-		/* After a release they have been, or are being, stopped. */
-		if (p->streams[i].watched && !p->released && !p->streams[i].closed)
-			enif_select(env, p->streams[i].fd,
-				    (enum ErlNifSelectFlags)(mode | ERL_NIF_SELECT_CANCEL), p, NULL,
-				    atom_undefined);
-	}
-	return leave(p, atom_ok);
+	for (int i = 0; i < STREAMS; i++)
+		unwatch(env, p, &p->streams[i]);
+	return leave(p, watched(p) ? atom_again : atom_ok);
 }
 
 /* pid(Program) -> {ok, Pid} | {error, Posix} */

@@ -95,8 +95,9 @@ close(_Program, _Stream) -> not_loaded().
     | {error, failure()}.
 wait(_Program) -> not_loaded().
 
-%% Nobody is told any more; what has been told is in the mailbox.
--spec unselect(program()) -> ok.
+%% Nobody is told any more, and what has been told is in the mailbox. A program that
+%% nobody selects for is released when nobody refers to it.
+-spec unselect(program()) -> ok | again.
 unselect(_Program) -> not_loaded().
 
 -spec pid(program()) -> {ok, pos_integer()} | {error, posix()}.

@@ -91,9 +91,14 @@ started(#stream{program = Program} = Stream) ->
 %% reference to it, its program is ended.
 -spec park(t()) -> t().
 park(#stream{program = Program} = Stream) ->
-    ok = netrunner_nif:unselect(Program),
-    flush(Program),
-    Stream#stream{waiting = #{}}.
+    case netrunner_nif:unselect(Program) of
+        ok ->
+            flush(Program),
+            Stream#stream{waiting = #{}};
+        again ->
+            erlang:yield(),
+            park(Stream)
+    end.
 
 %% The calling process takes over a parked stream.
 -spec own(t()) -> ok | {error, netrunner_nif:posix()}.
