@@ -80,18 +80,20 @@ struct program {
 static ErlNifResourceType *program_type;
 static atomic_int large_pipes;
 
+/* clang-format off */
 #define ATOMS(X)                                                                                   \
-	X(ok) X(error) X(eof) X(select) X(again) X(more) X(exit) X(undefined) X(badarg)                     \
+	X(ok) X(error) X(eof) X(select) X(again) X(more) X(exit) X(undefined)                      \
 	X(stdin) X(stdout) X(stderr) X(null) X(pipe) X(inherit) X(fd)                              \
 	X(argv) X(file) X(env) X(cd) X(fds) X(pipe_size) X(rows) X(cols) X(umask) X(timeout)       \
 	X(kill_timeout) X(output_limit) X(uid) X(gid) X(groups) X(rlimits) X(cgroup_base)          \
 	X(cgroup_path) X(cgroup_set) X(nice) X(shepherd) X(flags) X(infinity)                      \
 	X(pty) X(pty_noecho) X(session) X(linger) X(own_shepherd) X(pid_namespace)                 \
-	X(no_new_privs) X(kill_on_down)                                                                            \
+	X(no_new_privs) X(kill_on_down)                                                            \
 	X(own) X(killed) X(output) X(oom)                                                          \
 	X(stdin_bytes) X(stdout_bytes) X(stderr_bytes) X(writes) X(reads) X(wall_ns) X(user_ns)    \
 	X(system_ns) X(memory) X(memory_peak) X(processes) X(minor_faults) X(major_faults)         \
 	X(blocks_in) X(blocks_out) X(voluntary_switches) X(involuntary_switches)
+/* clang-format on */
 
 #define DECLARE(name) static ERL_NIF_TERM atom_##name;
 ATOMS(DECLARE)
@@ -484,8 +486,7 @@ static bool get_groups(ErlNifEnv *env, ERL_NIF_TERM list, nr_options *o)
 	    !(all = get_memory(env, length * sizeof *all)))
 		return false;
 	for (unsigned i = 0; i < length; i++)
-		if (!enif_get_list_cell(env, list, &head, &list) ||
-		    !get_uint32(env, head, &all[i]))
+		if (!enif_get_list_cell(env, list, &head, &list) || !get_uint32(env, head, &all[i]))
 			return false;
 	o->groups = all;
 	o->ngroups = length;
@@ -751,8 +752,8 @@ static ERL_NIF_TERM rest(ErlNifEnv *env, ERL_NIF_TERM list, size_t offset)
 		return list;
 	enif_get_list_cell(env, list, &head, &tail);
 	enif_inspect_binary(env, head, &bin);
-	return enif_make_list_cell(
-		env, enif_make_sub_binary(env, head, offset, bin.size - offset), tail);
+	return enif_make_list_cell(env, enif_make_sub_binary(env, head, offset, bin.size - offset),
+				   tail);
 }
 
 /*
@@ -788,8 +789,7 @@ static ERL_NIF_TERM nif_write(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
 		}
 		if (written >= MAX_WRITE || vectors++ >= MAX_VECTORS) {
 			report_time(env, written);
-			return leave(p,
-				     enif_make_tuple2(env, atom_more, rest(env, list, offset)));
+			return leave(p, enif_make_tuple2(env, atom_more, rest(env, list, offset)));
 		}
 		n = nr_write(p->proc, bin.data + offset,
 			     len < MAX_WRITE - written ? len : MAX_WRITE - written);
@@ -879,9 +879,8 @@ static ERL_NIF_TERM nif_wait(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
 	}
 	if (p->released || nr_why(p->proc, why, sizeof why) < 0 || !why[0])
 		strncpy(why, nr_strerror(error), sizeof why - 1);
-	return leave(p, enif_make_tuple2(
-				env, atom_error,
-				enif_make_tuple2(env, posix(env, error), text(env, why))));
+	return leave(p, enif_make_tuple2(env, atom_error,
+					 enif_make_tuple2(env, posix(env, error), text(env, why))));
 }
 
 /*
@@ -968,9 +967,9 @@ static ERL_NIF_TERM nif_stats(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
 	leave(p, 0);
 	if (error)
 		return failure(env, error);
-#define PUT(name)                                                                                  \
-	enif_make_map_put(env, map, atom_##name,                                                   \
-			  s.name == UINT64_MAX ? atom_undefined : enif_make_uint64(env, s.name),   \
+#define PUT(name)                                                                                \
+	enif_make_map_put(env, map, atom_##name,                                                 \
+			  s.name == UINT64_MAX ? atom_undefined : enif_make_uint64(env, s.name), \
 			  &map);
 	PUT(stdin_bytes)
 	PUT(stdout_bytes)
@@ -1148,16 +1147,16 @@ static const struct {
 	const char *name;
 	int number;
 } signals[] = {
-	{ "sighup", SIGHUP },       { "sigint", SIGINT },     { "sigquit", SIGQUIT },
-	{ "sigill", SIGILL },       { "sigtrap", SIGTRAP },   { "sigabrt", SIGABRT },
-	{ "sigbus", SIGBUS },       { "sigfpe", SIGFPE },     { "sigkill", SIGKILL },
-	{ "sigusr1", SIGUSR1 },     { "sigsegv", SIGSEGV },   { "sigusr2", SIGUSR2 },
-	{ "sigpipe", SIGPIPE },     { "sigalrm", SIGALRM },   { "sigterm", SIGTERM },
-	{ "sigstkflt", SIGSTKFLT }, { "sigchld", SIGCHLD },   { "sigcont", SIGCONT },
-	{ "sigstop", SIGSTOP },     { "sigtstp", SIGTSTP },   { "sigttin", SIGTTIN },
-	{ "sigttou", SIGTTOU },     { "sigurg", SIGURG },     { "sigxcpu", SIGXCPU },
+	{ "sighup", SIGHUP },       { "sigint", SIGINT },       { "sigquit", SIGQUIT },
+	{ "sigill", SIGILL },       { "sigtrap", SIGTRAP },     { "sigabrt", SIGABRT },
+	{ "sigbus", SIGBUS },       { "sigfpe", SIGFPE },       { "sigkill", SIGKILL },
+	{ "sigusr1", SIGUSR1 },     { "sigsegv", SIGSEGV },     { "sigusr2", SIGUSR2 },
+	{ "sigpipe", SIGPIPE },     { "sigalrm", SIGALRM },     { "sigterm", SIGTERM },
+	{ "sigstkflt", SIGSTKFLT }, { "sigchld", SIGCHLD },     { "sigcont", SIGCONT },
+	{ "sigstop", SIGSTOP },     { "sigtstp", SIGTSTP },     { "sigttin", SIGTTIN },
+	{ "sigttou", SIGTTOU },     { "sigurg", SIGURG },       { "sigxcpu", SIGXCPU },
 	{ "sigxfsz", SIGXFSZ },     { "sigvtalrm", SIGVTALRM }, { "sigprof", SIGPROF },
-	{ "sigwinch", SIGWINCH },   { "sigio", SIGIO },       { "sigpoll", SIGPOLL },
+	{ "sigwinch", SIGWINCH },   { "sigio", SIGIO },         { "sigpoll", SIGPOLL },
 	{ "sigpwr", SIGPWR },       { "sigsys", SIGSYS },
 };
 

@@ -204,4 +204,4 @@ stderr(redirect) -> {default, stdout};
 stderr(console) -> inherit;
 stderr(Mode) when Mode =:= null; Mode =:= stdout; Mode =:= inherit; Mode =:= pipe -> Mode;
 stderr({fd, Fd}) when is_integer(Fd), Fd >= 0, Fd =< 16#7fffffff -> {fd, Fd};
-stderr(Other) -> netrunner_options:check(stderr, Other, false).
+stderr(Other) -> netrunner_options:bad(stderr, Other, "not a value of this option").

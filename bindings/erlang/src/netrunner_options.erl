@@ -6,7 +6,7 @@
 %% the kernel is found here, in the process that has made the mistake.
 -module(netrunner_options).
 
--export([split/2, spec/3, check/3, kill_timeout/1]).
+-export([split/2, spec/3, check/3, bad/3, kill_timeout/1]).
 -export_type([option/0, env/0, stdio/0, invalid/0]).
 
 -type env() ::

@@ -164,7 +164,7 @@ server_name(Name) when is_atom(Name) -> {local, Name};
 server_name({local, Name} = Local) when is_atom(Name) -> Local;
 server_name({global, _} = Global) -> Global;
 server_name({via, Module, _} = Via) when is_atom(Module) -> Via;
-server_name(Other) -> netrunner_options:check(name, Other, false).
+server_name(Other) -> netrunner_options:bad(name, Other, "not a name").
 
 stderr(consume) -> {default, pipe};
 stderr(disabled) -> {default, pipe};
@@ -172,7 +172,7 @@ stderr(redirect) -> {default, stdout};
 stderr(console) -> inherit;
 stderr(Mode) when Mode =:= null; Mode =:= stdout; Mode =:= inherit; Mode =:= pipe -> Mode;
 stderr({fd, Fd}) when is_integer(Fd), Fd >= 0, Fd =< 16#7fffffff -> {fd, Fd};
-stderr(Other) -> netrunner_options:check(stderr, Other, false).
+stderr(Other) -> netrunner_options:bad(stderr, Other, "not a value of this option").
 
 %% Reading and writing
 
@@ -602,8 +602,7 @@ handle_info(_, State) ->
     {noreply, State}.
 
 owner_down(stdin, #state{writer = Writer} = State) ->
-    %% Nobody is there to be answered.
-    State#state{writer = netrunner_writer:close({self(), make_ref()}, Writer)};
+    State#state{writer = netrunner_writer:close(Writer)};
 owner_down(Output, State) ->
     {_, New} = close_output(Output, State),
     New.

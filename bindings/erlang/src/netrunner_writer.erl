@@ -6,7 +6,7 @@
 %% other, each completely. The answer goes to the client when all is written.
 -module(netrunner_writer).
 
--export([new/2, write/3, close/2, ready/2, down/2]).
+-export([new/2, write/3, close/1, close/2, ready/2, down/2]).
 -export_type([t/0]).
 
 -record(job, {
@@ -39,21 +39,21 @@ write(From, Data, Writer) ->
 %% Other than a terminal's, stdin is closed at once: what waits to be written is
 %% refused.
 -spec close(gen_server:from(), t()) -> t().
-close(From, #writer{closed = true} = Writer) ->
-    gen_server:reply(From, ok),
-    Writer;
-close(From, #writer{terminal = true} = Writer) ->
+close(From, #writer{closed = false, terminal = true} = Writer) ->
     add(From, close, Writer);
-close(From, #writer{program = Program, jobs = Jobs} = Writer) ->
-    case netrunner_nif:close(Program, stdin) of
-        ok ->
-            lists:foreach(fun(Job) -> answer(Job, {error, closed}) end, queue:to_list(Jobs)),
-            gen_server:reply(From, ok),
-            Writer#writer{closed = true, waiting = undefined, jobs = queue:new()};
-        Error ->
-            gen_server:reply(From, Error),
-            Writer
-    end.
+close(From, Writer) ->
+    New = close(Writer),
+    gen_server:reply(From, ok),
+    New.
+
+%% Nobody is there to be answered.
+-spec close(t()) -> t().
+close(#writer{closed = true} = Writer) ->
+    Writer;
+close(#writer{program = Program, jobs = Jobs} = Writer) ->
+    _ = netrunner_nif:close(Program, stdin),
+    lists:foreach(fun(Job) -> answer(Job, {error, closed}) end, queue:to_list(Jobs)),
+    Writer#writer{closed = true, waiting = undefined, jobs = queue:new()}.
 
 %% Whether it is stdin that has got ready, and then what comes of it.
 -spec ready(reference(), t()) -> {ok, t()} | error.

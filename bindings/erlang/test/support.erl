@@ -64,7 +64,7 @@ tree(Marker) ->
     sh(
         "trap '' TERM; sleep " ++ Marker ++ " & setsid sleep " ++ Marker ++ " & (setsid sleep " ++
             Marker ++ " &) ; (env -i setsid sleep " ++ Marker ++ " & ) ; "
-            "until [ $(pgrep -fc '^sleep " ++ Marker ++ "') = 4 ]; do sleep 0.01; done; echo up; "
+            "until [ $(pgrep -fc '^sleep " ++ Marker ++ "') -ge 4 ]; do sleep 0.01; done; echo up; "
             "while :; do sleep " ++ Marker ++ "; done"
     ).
 
