@@ -140,8 +140,13 @@ stream(Command) ->
 -spec stream(command(), [run_option()]) -> {ok, stream()} | {error, reason()}.
 stream(Command, Options) ->
     case open(Command, Options) of
-        {ok, Stream} -> {ok, netrunner_stream:park(Stream)};
-        {error, _} = Error -> Error
+        {ok, Opened} ->
+            case netrunner_stream:started(Opened) of
+                {ok, Stream} -> {ok, netrunner_stream:park(Stream)};
+                {error, _} = Error -> Error
+            end;
+        {error, _} = Error ->
+            Error
     end.
 
 %% @doc The next piece of output, or how the program ended. The stream can't be

@@ -10,7 +10,7 @@
 %% has selected for; other messages stay where they are.
 -module(netrunner_stream).
 
--export([open/2, next/1, close/1, close/2, park/1, own/1, is_broken/1]).
+-export([open/2, started/1, next/1, close/1, close/2, park/1, own/1, is_broken/1]).
 -export_type([t/0, input/0, outcome/0]).
 
 -record(stream, {
@@ -44,15 +44,15 @@
 %% How long close/1 waits beyond the grace that the program has.
 -define(PATIENCE, 5000).
 
-%% The program has been executed when this returns. It is killed when the calling
-%% process dies.
+%% The program is killed when the calling process dies. If it can't be executed, the
+%% error may come from next/1.
 -spec open(netrunner_nif:spec(), #{input => input(), max_read => pos_integer()}) ->
     {ok, t()} | {error, netrunner_nif:failure()}.
 open(Spec, Settings) ->
     case netrunner_nif:spawn_program(Spec#{kill_on_down => true}, self()) of
         {ok, Program} ->
             Terminal = lists:member(pty, maps:get(flags, Spec, [])),
-            Stream = #stream{
+            {ok, #stream{
                 program = Program,
                 input = input(maps:get(input, Settings, undefined)),
                 outputs = [
@@ -65,8 +65,7 @@ open(Spec, Settings) ->
                 ],
                 max = maps:get(max_read, Settings, 256 * 1024),
                 patience = netrunner_options:kill_timeout(Spec) + ?PATIENCE
-            },
-            started(wait(Stream));
+            }};
         {error, _} = Error ->
             Error
     end.
@@ -75,17 +74,21 @@ input(undefined) -> none;
 input(Fun) when is_function(Fun, 1) -> {writer, Fun, undefined};
 input(Data) -> {data, erlang:iolist_to_iovec(Data)}.
 
-%% The first news of a program is that it has been executed, or not.
+%% Waits until the program has been executed, or that has failed. This is the first
+%% news of a program.
+-spec started(t()) -> {ok, t()} | {error, netrunner_nif:failure()}.
 started(#stream{outcome = {error, _} = Error} = Stream) ->
     release(Stream),
     Error;
 started(#stream{outcome = #{}} = Stream) ->
     {ok, Stream};
-started(#stream{program = Program} = Stream) ->
+started(#stream{waiting = #{exit := _}, program = Program} = Stream) ->
     case netrunner_nif:pid(Program) of
-        {error, eagain} -> started(wait(receive_ready(Stream)));
+        {error, eagain} -> started(receive_ready(Stream));
         _ -> {ok, Stream}
-    end.
+    end;
+started(Stream) ->
+    started(wait(Stream)).
 
 %% A stream that is not used for now sends its process nothing. Without any
 %% reference to it, its program is ended.
@@ -120,7 +123,8 @@ next(Stream0) ->
     Stream = feed(Stream0),
     case read(Stream#stream.outputs, Stream) of
         {data, _, _, _} = Data -> Data;
-        {none, Read} -> ended(wait(Read));
+        {none, #stream{outputs = []} = Read} -> ended(wait(Read));
+        {none, Read} -> ended(Read);
         {error, Reason} -> fail(Stream, Reason)
     end.
 
@@ -258,11 +262,20 @@ receive_ready(#stream{program = Program, input = {writer, _, {Pid, Ref}}} = Stre
             Stream#stream{input = none, broken = Broken};
         {Ref, {error, Reason}} ->
             throw({input, Reason})
+    after until_wait(Stream) -> wait(Stream)
     end;
 receive_ready(#stream{program = Program} = Stream) ->
     receive
         {select, Program, Selected, _} -> ready(Selected, Stream)
+    after until_wait(Stream) -> wait(Stream)
     end.
+
+%% Most programs end soon after their outputs, and nothing is to be known of one
+%% that runs: not to watch the end from the beginning saves those that end soon some
+%% wake-ups. But an output may stay open for ever.
+until_wait(#stream{waiting = #{exit := _}}) -> infinity;
+until_wait(#stream{outcome = undefined}) -> 20;
+until_wait(_) -> infinity.
 
 ready(Ref, #stream{waiting = Waiting} = Stream) ->
     Stream#stream{waiting = maps:filter(fun(_, R) -> R =/= Ref end, Waiting)}.
