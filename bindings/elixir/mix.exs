@@ -13,7 +13,8 @@ defmodule NetRunner.MixProject do
       deps: deps(),
       docs: docs(),
       package: [licenses: ["Apache-2.0"]],
-      start_permanent: false
+      # Tests have protocols of their own.
+      consolidate_protocols: Mix.env() != :test
     ]
   end
 

@@ -102,7 +102,7 @@ defmodule NetRunner do
   """
   @spec run(command(), keyword()) :: {binary(), 0..255} | {:error, term()}
   def run(command, opts \\ []) do
-    {command, opts} = parts(command, opts)
+    {command, opts} = parts(command, Options.keyword!(opts))
     {input, opts} = Keyword.pop(opts, :input)
 
     with {:ok, command} <- Options.command(command) do
@@ -142,7 +142,7 @@ defmodule NetRunner do
   """
   @spec stream(command(), keyword()) :: {:ok, Enumerable.t()} | {:error, term()}
   def stream(command, opts \\ []) do
-    {command, opts} = parts(command, opts)
+    {command, opts} = parts(command, Options.keyword!(opts))
     NetRunner.Stream.new(command, opts)
   end
 

@@ -85,10 +85,10 @@ defmodule NetRunner.Daemon do
   """
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(opts) when is_list(opts) do
-    {process_opts, opts} = Keyword.pop(opts, :process_opts, [])
+    {process_opts, opts} = Keyword.pop(Options.keyword!(opts), :process_opts, [])
     {cmd, opts} = Keyword.pop!(opts, :cmd)
     {args, opts} = Keyword.pop(opts, :args, [])
-    start(cmd, args, opts ++ process_opts, :consume)
+    start(cmd, args, opts ++ Options.keyword!(process_opts), :consume)
   end
 
   @doc """

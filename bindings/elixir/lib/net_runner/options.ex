@@ -17,14 +17,17 @@ defmodule NetRunner.Options do
 
   @doc "The options of NetRunner's and Exile's that mean the same as others."
   def normalize(opts) do
-    unless Keyword.keyword?(opts) do
-      raise ArgumentError, "expected a keyword list of options, got: #{inspect(opts)}"
-    end
-
-    Enum.map(opts, fn
+    Enum.map(keyword!(opts), fn
       {:stderr, mode} -> {:stderr, Map.get(@stderr, mode, mode)}
       other -> other
     end)
+  end
+
+  @doc "Raises if it is not a keyword list."
+  def keyword!(opts) do
+    if Keyword.keyword?(opts),
+      do: opts,
+      else: raise(ArgumentError, "expected a keyword list of options, got: #{inspect(opts)}")
   end
 
   @doc "A command whose parts are strings, and nothing else."
