@@ -313,5 +313,6 @@ defmodule NetRunner do
     end
   end
 
+  @spec bad(atom(), term(), String.t()) :: no_return()
   defp bad(key, value, why), do: :erlang.error({:bad_option, key, value, why})
 end

@@ -255,6 +255,27 @@ defmodule NetRunnerTest do
       end
     end
 
+    test "an exception of the consumer is not hidden by the program's end" do
+      for _ <- 1..5 do
+        stream = NetRunner.stream!(["sh", "-c", "echo out; exit 3"], on_exit: :raise)
+
+        assert_raise RuntimeError, "oh", fn ->
+          Enum.each(stream, fn _ ->
+            Process.sleep(5)
+            raise "oh"
+          end)
+        end
+      end
+    end
+
+    test "with others, in turns" do
+      numbers = NetRunner.stream!(~w(seq 1 3), max_chunk_size: 2)
+      letters = NetRunner.stream!(["printf", "a\\nb\\nc\\nd\\n"], max_chunk_size: 2)
+
+      assert [{"1\n", "a\n"}, {"2\n", "b\n"}, {"3\n", "c\n"}] =
+               Stream.zip(numbers, letters) |> Enum.to_list()
+    end
+
     test "both outputs" do
       script = ["sh", "-c", "echo out; echo err >&2"]
       both = NetRunner.stream!(script, stderr: :pipe) |> Enum.sort()

@@ -150,6 +150,7 @@ defmodule NetRunner.Daemon do
   defp output(%{on_output: other}) when other != :discard, do: bad(:on_output, other, "unknown")
   defp output(_), do: :discard
 
+  @spec bad(atom(), term(), String.t()) :: no_return()
   defp bad(key, value, why), do: :erlang.error({:bad_option, key, value, why})
 
   @doc """

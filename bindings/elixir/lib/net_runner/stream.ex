@@ -149,12 +149,34 @@ defmodule NetRunner.Stream do
   defimpl Enumerable do
     alias NetRunner.Stream.AbnormalExit
 
-    def reduce(stream, acc, fun) do
-      Stream.resource(
-        fn -> {claim(stream), stream.settings, ""} end,
-        &next/1,
-        &finish/1
-      ).(acc, fun)
+    def reduce(_, {:halt, acc}, _), do: {:halted, acc}
+
+    def reduce(stream, {:suspend, acc}, fun),
+      do: {:suspended, acc, &reduce(stream, &1, fun)}
+
+    def reduce(stream, {:cont, acc}, fun),
+      do: loop({claim(stream), stream.settings, ""}, {:cont, acc}, fun)
+
+    defp loop(state, {:halt, acc}, _) do
+      finish(state)
+      {:halted, acc}
+    end
+
+    defp loop(state, {:suspend, acc}, fun), do: {:suspended, acc, &loop(state, &1, fun)}
+
+    defp loop(state, {:cont, acc}, fun) do
+      case next(state) do
+        {:ok, element, state} -> loop(state, call(fun, element, acc, state), fun)
+        :done -> {:done, acc}
+      end
+    end
+
+    defp call(fun, element, acc, state) do
+      fun.(element, acc)
+    catch
+      kind, reason ->
+        abandon(state)
+        :erlang.raise(kind, reason, __STACKTRACE__)
     end
 
     def count(_), do: {:error, __MODULE__}
@@ -175,7 +197,8 @@ defmodule NetRunner.Stream do
       end
     end
 
-    defp next({:ended, _, _} = acc), do: {:halt, acc}
+    # What raises here has closed the program.
+    defp next(:ended), do: :done
 
     defp next({program, settings, tail}) do
       case :netrunner_stream.next(program) do
@@ -183,13 +206,19 @@ defmodule NetRunner.Stream do
           next({program, settings, NetRunner.Stream.tail(tail <> data)})
 
         {:data, output, data, program} when settings.tagged ->
-          {[{output, data}], {program, settings, tail}}
+          {:ok, {output, data}, {program, settings, tail}}
 
         {:data, _, data, program} ->
-          {[data], {program, settings, tail}}
+          {:ok, data, {program, settings, tail}}
 
-        {:eof, outcome, _} ->
-          ended(outcome, settings, tail)
+        {:eof, %{status: status}, _} when settings.on_exit == :element ->
+          {:ok, {:exit, {:status, status}}, :ended}
+
+        {:eof, %{status: status}, _} when settings.on_exit == :raise and status != 0 ->
+          raise AbnormalExit, exit_status: status, stderr: tail
+
+        {:eof, _, _} ->
+          :done
 
         {:error, {:input, {kind, reason, stacktrace}}} ->
           :erlang.raise(kind, reason, stacktrace)
@@ -199,24 +228,17 @@ defmodule NetRunner.Stream do
       end
     end
 
-    defp ended(%{status: status}, %{on_exit: :element} = settings, tail),
-      do: {[{:exit, {:status, status}}], {:ended, settings, tail}}
-
-    defp ended(%{status: status}, %{on_exit: :raise}, tail) when status != 0,
-      do: raise(AbnormalExit, exit_status: status, stderr: tail)
-
-    defp ended(_, settings, tail), do: {:halt, {:ended, settings, tail}}
-
-    defp finish({:ended, _, _}), do: :ok
+    defp abandon(:ended), do: :ok
+    defp abandon({program, _, _}), do: :netrunner_stream.close(program)
 
     # Before the end: the program is told by its closed streams, and then ended.
+    defp finish(:ended), do: :ok
+
     defp finish({program, settings, tail}) do
       {outcome, closed} = :netrunner_stream.close(program, settings.exit_timeout)
       broken = :netrunner_stream.is_broken(closed)
 
       case outcome do
-        # It has been closed because of an exception, which is on its way.
-        {:error, _} -> :ok
         _ when settings.on_exit != :raise or settings.ignore_epipe -> :ok
         _ when broken -> raise AbnormalExit, exit_status: :epipe
         %{status: 0} -> :ok
