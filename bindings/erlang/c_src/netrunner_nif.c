@@ -6,7 +6,7 @@
  *
  * A program is a resource. Reads, writes and waits never block: what is not
  * ready is selected for, once, and the caller told by {select, Program, Ref, _}.
- * What may take long (spawn, cgroup files, user databases) runs on dirty
+ * What may take long (the first spawn, cgroup files, user databases) runs on dirty
  * schedulers.
  *
  * The descriptors belong to libnetrunner, and must not be closed while the poll
@@ -79,6 +79,7 @@ struct program {
 
 static ErlNifResourceType *program_type;
 static atomic_int large_pipes;
+static atomic_bool shepherd_runs;
 
 /* clang-format off */
 #define ATOMS(X)                                                                                   \
@@ -662,8 +663,14 @@ static bool get_options(ErlNifEnv *env, ERL_NIF_TERM map, nr_options *o)
 
 /* Functions */
 
-/* spawn(Options, Owner) -> {ok, Program} | {error, {Posix, Why}} */
-static ERL_NIF_TERM nif_spawn(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
+/*
+ * spawn_program(Options, Owner) -> {ok, Program} | {error, {Posix, Why}}
+ *
+ * NR_ASYNC, so that it takes less than 100 us. But when a shepherd is to be started
+ * first it takes some milliseconds, on a dirty scheduler. All other programs are
+ * started faster without the two switches between schedulers.
+ */
+static ERL_NIF_TERM spawn_program(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 {
 	nr_options o = { 0 };
 	char why[512] = "";
@@ -671,9 +678,12 @@ static ERL_NIF_TERM nif_spawn(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
 	ErlNifPid owner;
 	ERL_NIF_TERM term;
 
-	(void)argc;
 	if (!get_options(env, argv[0], &o) || !enif_get_local_pid(env, argv[1], &owner))
 		return enif_make_badarg(env);
+	if (enif_thread_type() == ERL_NIF_THR_NORMAL_SCHEDULER &&
+	    (!atomic_load(&shepherd_runs) || o.flags & NR_OWN_SHEPHERD || o.shepherd))
+		return enif_schedule_nif(env, "spawn_program", ERL_NIF_DIRTY_JOB_IO_BOUND,
+					 spawn_program, argc, argv);
 	p = enif_alloc_resource(program_type, sizeof *p);
 	memset(p, 0, sizeof *p);
 	p->lock = enif_mutex_create("netrunner_program");
@@ -693,6 +703,8 @@ static ERL_NIF_TERM nif_spawn(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
 		enif_release_resource(p);
 		return term;
 	}
+	atomic_store(&shepherd_runs, true);
+	enif_consume_timeslice(env, 10);
 	enif_mutex_lock(p->lock);
 	if (enif_monitor_process(env, p, &owner, &p->owner) == 0)
 		p->owned = true;
@@ -877,6 +889,8 @@ static ERL_NIF_TERM nif_wait(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
 		if (!error)
 			return leave(p, enif_make_tuple2(env, atom_select, ref));
 	}
+	if (error == -EOWNERDEAD)
+		atomic_store(&shepherd_runs, false);
 	if (p->released || nr_why(p->proc, why, sizeof why) < 0 || !why[0])
 		strncpy(why, nr_strerror(error), sizeof why - 1);
 	return leave(p, enif_make_tuple2(env, atom_error,
@@ -1222,7 +1236,7 @@ static ERL_NIF_TERM nif_version(ErlNifEnv *env, int argc, const ERL_NIF_TERM arg
 }
 
 static ErlNifFunc functions[] = {
-	{ "spawn_program", 2, nif_spawn, ERL_NIF_DIRTY_JOB_IO_BOUND },
+	{ "spawn_program", 2, spawn_program, 0 },
 	{ "read", 3, nif_read, 0 },
 	{ "write", 2, nif_write, 0 },
 	{ "close", 2, nif_close, 0 },

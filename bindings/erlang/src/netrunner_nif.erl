@@ -72,7 +72,7 @@ load() ->
         end,
     erlang:load_nif(filename:join(Dir, Name), 0).
 
-%% Runs on a dirty scheduler. Owner's death releases the program.
+%% Does not wait until the program has been executed. Owner's death releases it.
 -spec spawn_program(spec(), Owner :: pid()) -> {ok, program()} | {error, failure()}.
 spawn_program(_Spec, _Owner) -> not_loaded().
 
