@@ -201,29 +201,39 @@ defmodule NetRunner do
     end
 
     {into, lines, opts} = Options.raising(fn -> cmd_options(Options.normalize(opts)) end)
-    {acc, collect} = collector(into, lines)
-    fold = fn _, data, acc -> {:cont, collect.(acc, {:cont, data})} end
+    command = [command | args]
 
-    try do
-      Options.raising(fn -> :netrunner.fold(fold, acc, [command | args], opts) end)
-    catch
-      kind, reason ->
-        collect.(acc, :halt)
-        :erlang.raise(kind, reason, __STACKTRACE__)
+    if into == "" and lines == nil do
+      Options.raising(fn -> :netrunner.collect(command, opts) end) |> cmd_result(command, opts)
     else
-      {:ok, acc, %{reason: :timeout}} ->
-        {collect.(acc, :done), :timeout}
+      {acc, collect} = collector(into, lines)
+      fold = fn _, data, acc -> {:cont, collect.(acc, {:cont, data})} end
 
-      {:ok, acc, %{status: status}} ->
-        {collect.(acc, :done), status}
-
-      {:error, {kind, why}} when kind in [:invalid_cmd, :invalid_args, :invalid_cgroup_path] ->
-        raise ArgumentError, "#{kind}: #{why}"
-
-      {:error, {posix, _why}} ->
-        :erlang.error(posix, [command, args, opts])
+      try do
+        Options.raising(fn -> :netrunner.fold(fold, acc, command, opts) end)
+        |> cmd_result(command, opts)
+      catch
+        kind, reason ->
+          collect.(acc, :halt)
+          :erlang.raise(kind, reason, __STACKTRACE__)
+      else
+        {acc, status} -> {collect.(acc, :done), status}
+      end
     end
   end
+
+  defp cmd_result({:ok, acc, %{reason: :timeout}}, _, _), do: {acc, :timeout}
+  defp cmd_result({:ok, acc, %{status: status}}, _, _), do: {acc, status}
+
+  defp cmd_result({:error, {kind, why}}, _, _)
+       when kind in [:invalid_cmd, :invalid_args, :invalid_cgroup_path],
+       do: raise(ArgumentError, "#{kind}: #{why}")
+
+  defp cmd_result({:error, {posix, _why}}, [command | args], opts),
+    do: :erlang.error(posix, [command, args, opts])
+
+  defp cmd_result({:error, posix}, [command | args], opts),
+    do: :erlang.error(posix, [command, args, opts])
 
   defp cmd_options(opts) do
     {own, opts} =

@@ -116,7 +116,7 @@ defmodule NetRunnerTest do
           max_chunk_size: 4
         )
 
-      assert ["1\n2\n", "3\n4\n"] = Enum.take(stream, 2)
+      assert ["1\n" <> _, _] = Enum.take(stream, 2)
     end
 
     test "an early end leaves nothing alive" do

@@ -43,9 +43,6 @@
 #define MAX_WRITE (256 * 1024)
 #define MAX_VECTORS 128
 
-/* A time slice is about 1 ms, in which some 2 MiB are copied. */
-#define BYTES_PER_PERCENT (20 * 1024)
-
 /*
  * A program that has filled its pipe is faster than we are: it gets a larger one,
  * and both have to be woken less often. There is a limit to how much a user may
@@ -75,6 +72,8 @@ struct program {
 	bool owned;
 	ErlNifMonitor owner;
 	struct stream streams[STREAMS];
+	ErlNifBinary collected; /* by collect(), not yet taken */
+	size_t used;            /* of it */
 };
 
 static ErlNifResourceType *program_type;
@@ -83,7 +82,7 @@ static atomic_bool shepherd_runs;
 
 /* clang-format off */
 #define ATOMS(X)                                                                                   \
-	X(ok) X(error) X(eof) X(select) X(again) X(more) X(exit) X(undefined)                      \
+	X(ok) X(error) X(eof) X(select) X(again) X(more) X(full) X(exit) X(undefined)                      \
 	X(stdin) X(stdout) X(stderr) X(null) X(pipe) X(inherit) X(fd)                              \
 	X(argv) X(file) X(env) X(cd) X(fds) X(pipe_size) X(rows) X(cols) X(umask) X(timeout)       \
 	X(kill_timeout) X(output_limit) X(uid) X(gid) X(groups) X(rlimits) X(cgroup_base)          \
@@ -140,9 +139,10 @@ static ERL_NIF_TERM text(ErlNifEnv *env, const char *s)
 	return term;
 }
 
-static void report_time(ErlNifEnv *env, size_t bytes)
+/* A time slice is about 1 ms. */
+static void report_time(ErlNifEnv *env, ErlNifTime start)
 {
-	size_t percent = 1 + bytes / BYTES_PER_PERCENT;
+	ErlNifTime percent = 1 + (enif_monotonic_time(ERL_NIF_USEC) - start) / 10;
 
 	enif_consume_timeslice(env, percent > 100 ? 100 : (int)percent);
 }
@@ -264,6 +264,8 @@ static void program_dtor(ErlNifEnv *env, void *object)
 
 	if (p->proc > 0)
 		release(env, p);
+	if (p->collected.data)
+		enif_release_binary(&p->collected);
 	if (p->lock)
 		enif_mutex_destroy(p->lock);
 }
@@ -724,6 +726,7 @@ static ERL_NIF_TERM nif_read(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
 	ErlNifUInt64 max;
 	ErlNifBinary bin;
 	ERL_NIF_TERM ref;
+	ErlNifTime start = enif_monotonic_time(ERL_NIF_USEC);
 	ssize_t n;
 
 	(void)argc;
@@ -736,7 +739,7 @@ static ERL_NIF_TERM nif_read(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
 		return leave(p, failure(env, -ENOMEM));
 	n = nr_read(p->proc, stream, bin.data, bin.size);
 	if (n > 0) {
-		report_time(env, (size_t)n);
+		report_time(env, start);
 		if (n >= FULL_PIPE)
 			enlarge(p, stream);
 		if ((size_t)n < bin.size)
@@ -752,6 +755,94 @@ static ERL_NIF_TERM nif_read(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
 	if (error)
 		return leave(p, failure(env, error));
 	return leave(p, enif_make_tuple2(env, atom_select, ref));
+}
+
+/* There is room for some bytes, at most limit in all. Twice as much each time. */
+static bool grow(struct program *p, size_t limit)
+{
+	size_t size = p->collected.size;
+
+	if (!p->collected.data)
+		return enif_alloc_binary(limit < FULL_PIPE ? limit : FULL_PIPE, &p->collected);
+	if (p->used < size)
+		return true;
+	size = size < limit / 2 ? size * 2 : limit;
+	return enif_realloc_binary(&p->collected, size);
+}
+
+/*
+ * collect(Program, Stream, Max) -> more | eof | full | {select, Ref} | {error, Posix}
+ *
+ * Reads into a binary that grows, which take() returns: large output is copied
+ * once. more: that was enough for one call. full: there is more than Max, which is
+ * what has been collected.
+ */
+static ERL_NIF_TERM nif_collect(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
+{
+	struct program *p;
+	int stream, error;
+	ErlNifUInt64 max;
+	ERL_NIF_TERM ref;
+	ErlNifTime start = enif_monotonic_time(ERL_NIF_USEC);
+	size_t done = 0;
+
+	(void)argc;
+	if (!get_stream(argv[1], &stream) || stream == NR_STDIN ||
+	    !enif_get_uint64(env, argv[2], &max) || max >= SIZE_MAX || !enter(env, argv[0], &p))
+		return enif_make_badarg(env);
+	if (p->released || p->streams[stream].closed)
+		return leave(p, failure(env, -EPIPE));
+	while (done < MAX_READ) {
+		size_t room;
+		ssize_t n;
+
+		/* One byte beyond tells that there is more. */
+		if (p->used > max || !grow(p, (size_t)max + 1))
+			return leave(p, p->used > max ? atom_full : failure(env, -ENOMEM));
+		room = p->collected.size - p->used;
+		n = nr_read(p->proc, stream, p->collected.data + p->used,
+			    room < MAX_READ ? room : MAX_READ);
+		if (n == 0) {
+			report_time(env, start);
+			return leave(p, atom_eof);
+		}
+		if (n == -EAGAIN) {
+			report_time(env, start);
+			error = watch(env, p, stream, &ref);
+			if (error)
+				return leave(p, failure(env, error));
+			return leave(p, enif_make_tuple2(env, atom_select, ref));
+		}
+		if (n < 0)
+			return leave(p, failure(env, (int)n));
+		if (n >= FULL_PIPE)
+			enlarge(p, stream);
+		p->used += (size_t)n;
+		done += (size_t)n;
+	}
+	report_time(env, start);
+	return leave(p, atom_more);
+}
+
+/* take(Program, Max) -> Binary, of what has been collected and no more than Max */
+static ERL_NIF_TERM nif_take(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
+{
+	struct program *p;
+	ErlNifUInt64 max;
+	ERL_NIF_TERM taken;
+
+	(void)argc;
+	if (!enif_get_uint64(env, argv[1], &max) || !enter(env, argv[0], &p))
+		return enif_make_badarg(env);
+	if (!p->collected.data)
+		return leave(p, text(env, ""));
+	if (p->used > max)
+		p->used = (size_t)max;
+	enif_realloc_binary(&p->collected, p->used);
+	taken = enif_make_binary(env, &p->collected);
+	memset(&p->collected, 0, sizeof p->collected);
+	p->used = 0;
+	return leave(p, taken);
 }
 
 /* rest is what is left of a list of binaries: from offset in the first one. */
@@ -779,6 +870,7 @@ static ERL_NIF_TERM nif_write(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
 	ERL_NIF_TERM list = argv[1], head, tail, ref;
 	ErlNifBinary bin;
 	size_t written = 0, offset = 0;
+	ErlNifTime start = enif_monotonic_time(ERL_NIF_USEC);
 	unsigned vectors = 0;
 	int error;
 
@@ -800,13 +892,13 @@ static ERL_NIF_TERM nif_write(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
 			continue;
 		}
 		if (written >= MAX_WRITE || vectors++ >= MAX_VECTORS) {
-			report_time(env, written);
+			report_time(env, start);
 			return leave(p, enif_make_tuple2(env, atom_more, rest(env, list, offset)));
 		}
 		n = nr_write(p->proc, bin.data + offset,
 			     len < MAX_WRITE - written ? len : MAX_WRITE - written);
 		if (n == -EAGAIN) {
-			report_time(env, written);
+			report_time(env, start);
 			error = watch(env, p, NR_STDIN, &ref);
 			if (error)
 				return leave(p, failure(env, error));
@@ -820,7 +912,7 @@ static ERL_NIF_TERM nif_write(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[
 	}
 	if (!enif_is_empty_list(env, list))
 		return leave(p, enif_make_badarg(env));
-	report_time(env, written);
+	report_time(env, start);
 	return leave(p, atom_ok);
 }
 
@@ -1238,6 +1330,8 @@ static ERL_NIF_TERM nif_version(ErlNifEnv *env, int argc, const ERL_NIF_TERM arg
 static ErlNifFunc functions[] = {
 	{ "spawn_program", 2, spawn_program, 0 },
 	{ "read", 3, nif_read, 0 },
+	{ "collect", 3, nif_collect, 0 },
+	{ "take", 2, nif_take, 0 },
 	{ "write", 2, nif_write, 0 },
 	{ "close", 2, nif_close, 0 },
 	{ "wait", 1, nif_wait, 0 },

@@ -24,8 +24,10 @@
 %% {@link netrunner_daemon} one for a supervisor.
 -module(netrunner).
 
--export([run/1, run/2, fold/4, stream/1, stream/2, next/1, close/1, version/0]).
+-export([run/1, run/2, collect/2, fold/4, stream/1, stream/2, next/1, close/1, version/0]).
 -export_type([command/0, option/0, run_option/0, stream/0, reason/0, status/0, outcome/0]).
+
+-define(UNLIMITED, 1 bsl 48).
 
 -type command() :: [unicode:chardata(), ...].
 -type option() :: netrunner_options:option().
@@ -67,28 +69,38 @@ run(Command) ->
 -spec run(command(), [run_option()]) ->
     {Output :: binary(), status()} | {error, reason()}.
 run(Command, Options) ->
-    {#{max_output_size := Max}, Others} =
-        netrunner_options:split(#{max_output_size => infinity}, Options),
-    netrunner_options:check(
-        max_output_size, Max, Max =:= infinity orelse (is_integer(Max) andalso Max > 0)
-    ),
-    Collect = fun(_, Data, {Size, Chunks}) ->
-        case Size + byte_size(Data) of
-            New when New > Max ->
-                {halt, {Max, [binary:part(Data, 0, Max - Size) | Chunks]}};
-            New ->
-                {cont, {New, [Data | Chunks]}}
-        end
-    end,
-    case fold(Collect, {0, []}, Command, Others) of
+    case collect(Command, Options) of
         {ok, _, #{reason := timeout}} -> {error, timeout};
-        {ok, {_, Chunks}, #{status := Status}} -> {collected(Chunks), Status};
-        {halted, {_, Chunks}} -> {error, {max_output_exceeded, collected(Chunks)}};
+        {ok, Output, #{status := Status}} -> {Output, Status};
+        {exceeded, Output} -> {error, {max_output_exceeded, Output}};
         {error, _} = Error -> Error
     end.
 
-collected([Data]) -> Data;
-collected(Chunks) -> iolist_to_binary(lists:reverse(Chunks)).
+%% @doc Like {@link run/2}, with all that is known of the end, and with the output of
+%% a program that was out of time.
+-spec collect(command(), [run_option()]) ->
+    {ok, Output :: binary(), outcome()} | {exceeded, Output :: binary()} | {error, reason()}.
+collect(Command, Options) ->
+    {#{max_output_size := Max}, Others} =
+        netrunner_options:split(#{max_output_size => ?UNLIMITED}, Options),
+    netrunner_options:check(
+        max_output_size, Max, is_integer(Max) andalso Max > 0 andalso Max =< ?UNLIMITED
+    ),
+    case open(Command, Others, #{collect => Max}) of
+        {ok, Stream} ->
+            case netrunner_stream:next(Stream) of
+                {eof, Outcome, Ended} ->
+                    {ok, netrunner_stream:take(Ended), Outcome};
+                {error, full} ->
+                    {exceeded, netrunner_stream:take(Stream)};
+                {error, {input, {Class, Reason, Stack}}} ->
+                    erlang:raise(Class, Reason, Stack);
+                {error, _} = Error ->
+                    Error
+            end;
+        {error, _} = Error ->
+            Error
+    end.
 
 %% @doc Calls a function with each piece of output, as it comes.
 %%
@@ -100,7 +112,7 @@ collected(Chunks) -> iolist_to_binary(lists:reverse(Chunks)).
 when
     Fun :: fun((stdout | stderr, binary(), Acc) -> {cont, Acc} | {halt, Acc}).
 fold(Fun, Acc, Command, Options) when is_function(Fun, 3) ->
-    case open(Command, Options) of
+    case open(Command, Options, #{}) of
         {ok, Stream} -> fold(Fun, Acc, Stream);
         {error, _} = Error -> Error
     end.
@@ -139,7 +151,7 @@ stream(Command) ->
 %% is no reference to the stream any more. Only the calling process may use it.
 -spec stream(command(), [run_option()]) -> {ok, stream()} | {error, reason()}.
 stream(Command, Options) ->
-    case open(Command, Options) of
+    case open(Command, Options, #{}) of
         {ok, Opened} ->
             case netrunner_stream:started(Opened) of
                 {ok, Stream} -> {ok, netrunner_stream:park(Stream)};
@@ -173,7 +185,7 @@ close(Stream) ->
 version() ->
     netrunner_nif:version().
 
-open(Command, Options) ->
+open(Command, Options, Settings) ->
     Own = #{input => undefined, stderr => consume, max_read => 256 * 1024},
     {#{input := Input, stderr := Stderr, max_read := Max}, Others} =
         netrunner_options:split(Own, Options),
@@ -188,7 +200,7 @@ open(Command, Options) ->
         stdin => {default, Stdin}, stdout => {default, pipe}, stderr => stderr(Stderr)
     },
     case netrunner_options:spec(Command, Others, Defaults) of
-        {ok, Spec} -> netrunner_stream:open(Spec, #{input => Input, max_read => Max});
+        {ok, Spec} -> netrunner_stream:open(Spec, Settings#{input => Input, max_read => Max});
         {error, _} = Error -> Error
     end.
 

@@ -9,6 +9,8 @@
 -export([
     spawn_program/2,
     read/3,
+    collect/3,
+    take/2,
     write/2,
     close/2,
     wait/1,
@@ -34,6 +36,8 @@
 -nifs([
     spawn_program/2,
     read/3,
+    collect/3,
+    take/2,
     write/2,
     close/2,
     wait/1,
@@ -79,6 +83,15 @@ spawn_program(_Spec, _Owner) -> not_loaded().
 -spec read(program(), stdout | stderr, Max :: pos_integer()) ->
     {ok, binary()} | eof | {select, reference()} | {error, posix()}.
 read(_Program, _Stream, _Max) -> not_loaded().
+
+%% Reads into a binary that take/2 returns. more: that was enough for one call. full:
+%% there is more than Max.
+-spec collect(program(), stdout | stderr, Max :: non_neg_integer()) ->
+    more | eof | full | {select, reference()} | {error, posix()}.
+collect(_Program, _Stream, _Max) -> not_loaded().
+
+-spec take(program(), Max :: non_neg_integer()) -> binary().
+take(_Program, _Max) -> not_loaded().
 
 %% {more, Rest}: that was enough for one call.
 -spec write(program(), [binary()]) ->

@@ -10,7 +10,7 @@
 %% has selected for; other messages stay where they are.
 -module(netrunner_stream).
 
--export([open/2, started/1, next/1, close/1, close/2, park/1, own/1, is_broken/1]).
+-export([open/2, started/1, next/1, take/1, close/1, close/2, park/1, own/1, is_broken/1]).
 -export_type([t/0, input/0, outcome/0]).
 
 -record(stream, {
@@ -21,6 +21,8 @@
     waiting = #{} :: #{stdin | stdout | stderr | exit => reference()},
     outcome :: undefined | outcome() | {error, netrunner_nif:failure()},
     max :: pos_integer(),
+    %% Output is kept for take/1, so many bytes.
+    collect :: undefined | pos_integer(),
     patience :: timeout(),
     broken = false :: boolean()
 }).
@@ -46,7 +48,7 @@
 
 %% The program is killed when the calling process dies. If it can't be executed, the
 %% error may come from next/1.
--spec open(netrunner_nif:spec(), #{input => input(), max_read => pos_integer()}) ->
+-spec open(netrunner_nif:spec(), #{input => input(), max_read => pos_integer(), collect => pos_integer()}) ->
     {ok, t()} | {error, netrunner_nif:failure()}.
 open(Spec, Settings) ->
     case netrunner_nif:spawn_program(Spec#{kill_on_down => true}, self()) of
@@ -64,6 +66,7 @@ open(Spec, Settings) ->
                     Mode =:= pipe orelse (Terminal andalso Mode =:= terminal)
                 ],
                 max = maps:get(max_read, Settings, 256 * 1024),
+                collect = maps:get(collect, Settings, undefined),
                 patience = netrunner_options:kill_timeout(Spec) + ?PATIENCE
             }};
         {error, _} = Error ->
@@ -113,16 +116,22 @@ own(#stream{program = Program}) ->
 is_broken(#stream{input = Input, broken = Broken}) ->
     Broken orelse Input =/= none.
 
+%% What has been collected. After an error, too.
+-spec take(t()) -> binary().
+take(#stream{program = Program, collect = Max}) ->
+    netrunner_nif:take(Program, Max).
+
 %% eof: the outputs are at their end, the program and all that it had started
 %% is dead. A stream that has failed has been closed.
 -spec next(t()) ->
     {data, stdout | stderr, binary(), t()}
     | {eof, outcome(), t()}
-    | {error, netrunner_nif:failure() | netrunner_nif:posix() | {input, Reason :: term()}}.
+    | {error, netrunner_nif:failure() | netrunner_nif:posix() | full | {input, Reason :: term()}}.
 next(Stream0) ->
     Stream = feed(Stream0),
     case read(Stream#stream.outputs, Stream) of
         {data, _, _, _} = Data -> Data;
+        {more, Read} -> next(Read);
         {none, #stream{outputs = []} = Read} -> ended(wait(Read));
         {none, Read} -> ended(Read);
         {error, Reason} -> fail(Stream, Reason)
@@ -221,7 +230,11 @@ read([], Stream) ->
 read([Output | Others], #stream{waiting = Waiting} = Stream) when is_map_key(Output, Waiting) ->
     read(Others, Stream);
 read([Output | Others], #stream{program = Program, outputs = Outputs} = Stream) ->
-    case netrunner_nif:read(Program, Output, Stream#stream.max) of
+    case read_output(Program, Output, Stream) of
+        more ->
+            {more, Stream#stream{outputs = lists:delete(Output, Outputs) ++ [Output]}};
+        full ->
+            {error, full};
         {ok, Data} ->
             %% The other one is first the next time.
             {data, Output, Data, Stream#stream{outputs = lists:delete(Output, Outputs) ++ [Output]}};
@@ -232,6 +245,11 @@ read([Output | Others], #stream{program = Program, outputs = Outputs} = Stream) 
         {error, _} = Error ->
             Error
     end.
+
+read_output(Program, Output, #stream{collect = undefined, max = Max}) ->
+    netrunner_nif:read(Program, Output, Max);
+read_output(Program, Output, #stream{collect = Max}) ->
+    netrunner_nif:collect(Program, Output, Max).
 
 %% Waiting
 
