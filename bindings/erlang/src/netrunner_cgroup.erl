@@ -6,7 +6,7 @@
 %% instead of `.': `#{memory_max => 268435456, cpu_max => {50000, 100000}}'.
 -module(netrunner_cgroup).
 
--export([settings/1, config/1, statistics/1, path/1]).
+-export([settings/1, config/1, statistics/1, of_program/2]).
 -export_type([config/0, reader/0]).
 
 -type config() :: #{
@@ -182,15 +182,21 @@ number(Text) ->
             end
     end.
 
-%% @doc The cgroup of a running process, below the mount point of cgroup v2.
--spec path(OsPid :: pos_integer()) -> {ok, binary()} | {error, atom()}.
-path(OsPid) ->
+%% @private
+%% The cgroup of a program, below the mount point of cgroup v2. One that is made for it
+%% has a name that only the kernel tells, as long as the program runs.
+-spec of_program(netrunner_nif:spec(), OsPid :: pos_integer()) -> none | unknown | binary().
+of_program(#{cgroup_path := Path}, _) ->
+    Path;
+of_program(#{cgroup_base := _}, OsPid) ->
     case file:read_file(["/proc/", integer_to_list(OsPid), "/cgroup"]) of
         {ok, Text} ->
-            case [Path || <<"0::/", Path/binary>> <- lines(Text)] of
-                [Path | _] -> {ok, Path};
-                [] -> {error, enoent}
+            case [Path || <<"0::/", Path/binary>> <- lines(Text), Path =/= <<>>] of
+                [Path | _] -> Path;
+                [] -> unknown
             end;
-        {error, Reason} ->
-            {error, Reason}
-    end.
+        {error, _} ->
+            unknown
+    end;
+of_program(_, _) ->
+    none.

@@ -82,7 +82,7 @@
     program :: undefined | netrunner_nif:program(),
     os_pid :: undefined | pos_integer(),
     started_at = 0 :: integer(),
-    cgroup :: undefined | binary(),
+    cgroup = none :: none | unknown | binary(),
     writer :: undefined | netrunner_writer:t(),
     drainer :: undefined | pid(),
     exit :: undefined | reference(),
@@ -241,7 +241,8 @@ cgroup_set(Server, File, Value) ->
 cgroup_config(Server) ->
     call(Server, cgroup_config).
 
-%% @doc The program's cgroup, below the mount point of cgroup v2.
+%% @doc The program's cgroup, below the mount point of cgroup v2. It is not known of a
+%% program with `cgroup_base' that had ended before anybody could look.
 -spec cgroup_path(server()) -> binary() | undefined.
 cgroup_path(Server) ->
     call(Server, cgroup_path).
@@ -309,7 +310,7 @@ launched(Program, OsPid, Exit, #state{spec = Spec} = State) ->
         program = Program,
         os_pid = OsPid,
         started_at = erlang:monotonic_time(millisecond),
-        cgroup = cgroup(Spec, OsPid),
+        cgroup = netrunner_cgroup:of_program(Spec, OsPid),
         writer = netrunner_writer:new(Program, Terminal),
         drainer = Drainer
     },
@@ -317,16 +318,6 @@ launched(Program, OsPid, Exit, #state{spec = Spec} = State) ->
         #{} -> ended(Started#state{outcome = Exit});
         Ref -> Started#state{exit = Ref}
     end.
-
-cgroup(#{cgroup_path := Path}, _) ->
-    Path;
-cgroup(#{cgroup_base := _}, OsPid) ->
-    case netrunner_cgroup:path(OsPid) of
-        {ok, Path} -> Path;
-        {error, _} -> undefined
-    end;
-cgroup(_, _) ->
-    undefined.
 
 %% @private
 handle_call(os_pid, _, State) ->
@@ -355,14 +346,16 @@ handle_call(stats, _, #state{program = Program} = State) ->
     {reply, Stats, State};
 handle_call({cgroup_get, File}, _, State) when is_binary(File) ->
     {reply, (reader(State))(File), State};
-handle_call({cgroup_set, _, _}, _, #state{cgroup = undefined} = State) ->
+handle_call({cgroup_set, _, _}, _, #state{cgroup = none} = State) ->
     {reply, {error, no_cgroup}, State};
 handle_call({cgroup_set, File, Value}, _, State) when is_binary(File), is_binary(Value) ->
     {reply, netrunner_nif:cgroup_set(State#state.program, File, Value), State};
 handle_call(cgroup_config, _, State) ->
     {reply, netrunner_cgroup:config(reader(State)), State};
+handle_call(cgroup_path, _, #state{cgroup = Path} = State) when is_binary(Path) ->
+    {reply, Path, State};
 handle_call(cgroup_path, _, State) ->
-    {reply, State#state.cgroup, State};
+    {reply, undefined, State};
 handle_call(Request, _, State) when
     Request =:= close_stdin; element(1, Request) =:= write; element(1, Request) =:= kill
 ->
@@ -370,7 +363,7 @@ handle_call(Request, _, State) when
 handle_call(_, _, State) ->
     {reply, {error, badarg}, State}.
 
-reader(#state{cgroup = undefined}) -> fun(_) -> {error, no_cgroup} end;
+reader(#state{cgroup = none}) -> fun(_) -> {error, no_cgroup} end;
 reader(#state{program = Program}) -> fun(File) -> netrunner_nif:cgroup_get(Program, File) end.
 
 %% @private

@@ -88,7 +88,7 @@
 -record(state, {
     program :: netrunner_nif:program(),
     os_pid :: pos_integer(),
-    cgroup :: binary() | undefined,
+    cgroup :: none | unknown | binary(),
     started_at :: integer(),
     grace :: non_neg_integer(),
     writer :: netrunner_writer:t(),
@@ -392,7 +392,8 @@ cgroup_set(Server, File, Value) ->
         {cgroup_set, unicode:characters_to_binary(File), unicode:characters_to_binary(Value)}
     ).
 
-%% @doc The program's cgroup, below the mount point of cgroup v2.
+%% @doc The program's cgroup, below the mount point of cgroup v2. It is not known of a
+%% program with `cgroup_base' that had ended before anybody could look.
 -spec cgroup_path(server()) -> binary() | undefined.
 cgroup_path(Server) ->
     call(Server, cgroup_path).
@@ -455,7 +456,7 @@ state(Spec, Program, OsPid, Exit, Consume, TailMax, Owner) ->
     #state{
         program = Program,
         os_pid = OsPid,
-        cgroup = cgroup(Spec, OsPid),
+        cgroup = netrunner_cgroup:of_program(Spec, OsPid),
         started_at = erlang:monotonic_time(millisecond),
         grace = netrunner_options:kill_timeout(Spec),
         writer = netrunner_writer:new(Program, Terminal),
@@ -473,16 +474,6 @@ state(Spec, Program, OsPid, Exit, Consume, TailMax, Owner) ->
                 Pid -> monitor(process, Pid)
             end
     }.
-
-cgroup(#{cgroup_path := Path}, _) ->
-    Path;
-cgroup(#{cgroup_base := _}, OsPid) ->
-    case netrunner_cgroup:path(OsPid) of
-        {ok, Path} -> Path;
-        {error, _} -> undefined
-    end;
-cgroup(_, _) ->
-    undefined.
 
 %% @private
 handle_call({read, Outputs, Max, Kind}, {Pid, _} = From, State) ->
@@ -547,16 +538,18 @@ handle_call({pipe_owner, Stream, Owner}, _, #state{pipe_owners = Owners} = State
         Owners
     ),
     {reply, ok, State#state{pipe_owners = Others#{monitor(process, Owner) => Stream}}};
-handle_call({cgroup_get, _}, _, #state{cgroup = undefined} = State) ->
+handle_call({cgroup_get, _}, _, #state{cgroup = none} = State) ->
     {reply, {error, no_cgroup}, State};
 handle_call({cgroup_get, File}, _, State) when is_binary(File) ->
     {reply, netrunner_nif:cgroup_get(State#state.program, File), State};
-handle_call({cgroup_set, _, _}, _, #state{cgroup = undefined} = State) ->
+handle_call({cgroup_set, _, _}, _, #state{cgroup = none} = State) ->
     {reply, {error, no_cgroup}, State};
 handle_call({cgroup_set, File, Value}, _, State) when is_binary(File), is_binary(Value) ->
     {reply, netrunner_nif:cgroup_set(State#state.program, File, Value), State};
+handle_call(cgroup_path, _, #state{cgroup = Path} = State) when is_binary(Path) ->
+    {reply, Path, State};
 handle_call(cgroup_path, _, State) ->
-    {reply, State#state.cgroup, State};
+    {reply, undefined, State};
 handle_call(_, _, State) ->
     {reply, {error, badarg}, State}.
 

@@ -26,6 +26,7 @@ all_test_() ->
         ?T(descriptors),
         ?T(limits),
         ?T(terminal),
+        ?T(isolation),
         ?T(mailbox_is_left_alone),
         ?T(fold_halts),
         ?T(fold_that_fails),
@@ -286,6 +287,16 @@ limits() ->
 terminal() ->
     {Output, 0} = netrunner:run(sh("tty >/dev/null && stty size"), [pty, {rows, 33}, {cols, 77}]),
     ?assertEqual(<<"33 77\r\n">>, Output).
+
+isolation() ->
+    ?assertEqual({<<"own\n">>, 0}, netrunner:run(["echo", "own"], [own_shepherd])),
+    ?assertMatch({<<"NoNewPrivs:\t1\n">>, 0}, netrunner:run(["grep", "NoNewPrivs", "/proc/self/status"], [no_new_privs])),
+    {Session, 0} = netrunner:run(sh("ps -o sid= -p $$; echo $$"), [session]),
+    [Sid, Sid] = string:lexemes(Session, " \n"),
+    case netrunner:run(sh("echo $$"), [pid_namespace]) of
+        {Pid, 0} -> ?assert(binary_to_integer(string:trim(Pid)) < 10);
+        {error, {Posix, Why}} -> io:format(user, "skip pid namespaces: ~p, ~s~n", [Posix, Why])
+    end.
 
 mailbox_is_left_alone() ->
     self() ! first,

@@ -229,7 +229,11 @@ defmodule NetRunner.Stream do
     end
 
     defp abandon(:ended), do: :ok
-    defp abandon({program, _, _}), do: :netrunner_stream.close(program)
+
+    defp abandon({program, _, _}) do
+      _ = :netrunner_stream.close(program)
+      :ok
+    end
 
     # Before the end: the program is told by its closed streams, and then ended.
     defp finish(:ended), do: :ok
