@@ -418,12 +418,12 @@ outcome(_, Signal, Reason, Core) ->
     {ok, pos_integer(), reference() | outcome()} | {error, netrunner_nif:failure()}.
 await_start(Program) ->
     case {netrunner_nif:wait(Program), netrunner_nif:pid(Program)} of
-        {{select, Ref}, {error, eagain}} ->
+        {{select, Ref}, {ok, Pid}} ->
+            {ok, Pid, Ref};
+        {{select, Ref}, {error, _}} ->
             receive
                 {select, Program, Ref, _} -> await_start(Program)
             end;
-        {{select, Ref}, {ok, Pid}} ->
-            {ok, Pid, Ref};
         {{exit, Code, Signal, Reason, Core}, {ok, Pid}} ->
             {ok, Pid, outcome(Code, Signal, Reason, Core)};
         {{error, _} = Error, _} ->

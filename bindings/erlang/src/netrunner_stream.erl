@@ -87,8 +87,8 @@ started(#stream{outcome = #{}} = Stream) ->
     {ok, Stream};
 started(#stream{waiting = #{exit := _}, program = Program} = Stream) ->
     case netrunner_nif:pid(Program) of
-        {error, eagain} -> started(receive_ready(Stream));
-        _ -> {ok, Stream}
+        {ok, _} -> {ok, Stream};
+        {error, _} -> started(receive_ready(Stream))
     end;
 started(Stream) ->
     started(wait(Stream)).

@@ -429,19 +429,19 @@ terminal() ->
     {ok, P} = start(sh("stty -echo; tty > /dev/null && echo up; while read l; do stty size; done"), [
         pty, {rows, 30}, {cols, 90}
     ]),
-    {ok, <<"up\r\n">>} = read(P),
+    <<"up\r\n">> = support:line(P),
     ok = write(P, "\n"),
-    {ok, <<"30 90\r\n">>} = read(P),
+    <<"30 90\r\n">> = support:line(P),
     ok = netrunner_process:set_window_size(P, 40, 120),
     ok = write(P, "\n"),
-    {ok, <<"40 120\r\n">>} = read(P),
+    <<"40 120\r\n">> = support:line(P),
     ok = netrunner_process:close_stdin(P),
     eof = read(P),
     {ok, 0} = await_exit(P),
     ok = stop(P),
     {ok, Cat} = start(["cat"], [pty, {echo, false}]),
     ok = write(Cat, "no echo\n"),
-    {ok, <<"no echo\r\n">>} = read(Cat),
+    <<"no echo\r\n">> = support:line(Cat),
     ok = stop(Cat),
     {ok, Pipe} = start(["cat"]),
     ?assertEqual({error, enotty}, netrunner_process:set_window_size(Pipe, 1, 1)),
@@ -449,7 +449,7 @@ terminal() ->
 
 terminal_end_of_file_waits_its_turn() ->
     {ok, P} = start(sh("stty -echo; echo up; read go; wc -l"), [pty]),
-    {ok, <<"up\r\n">>} = read(P),
+    <<"up\r\n">> = support:line(P),
     Lines = binary:copy(<<"line of a text that does not fit in the terminal\n">>, 2000),
     Self = self(),
     Writer = spawn_link(fun() -> Self ! {wrote, write(P, ["go\n", Lines])} end),

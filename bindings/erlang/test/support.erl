@@ -4,7 +4,7 @@
 -module(support).
 
 -export([until/1, until/2, marker/0, marked/1, is_running/1, gone/1, descriptors/0]).
--export([sh/1, flush/0, no_messages/0, tree/1, collect/1]).
+-export([sh/1, flush/0, no_messages/0, tree/1, collect/1, line/1]).
 
 %% Waits for a condition. It fails only if that takes very long.
 until(Fun) ->
@@ -82,4 +82,12 @@ collect(Process) ->
     case netrunner_process:read(Process) of
         {ok, Data} -> <<Data/binary, (collect(Process))/binary>>;
         eof -> <<>>
+    end.
+
+%% A terminal may deliver a line in pieces.
+line(Process) ->
+    {ok, Data} = netrunner_process:read(Process),
+    case binary:last(Data) of
+        $\n -> Data;
+        _ -> <<Data/binary, (line(Process))/binary>>
     end.
