@@ -43,6 +43,7 @@
 -export([statistics/1, stats/1]).
 -export([cgroup_get/2, cgroup_set/3, cgroup_config/1, cgroup_path/1]).
 -export([lines/2]).
+-export([drain/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
 -export_type([option/0, handler/0]).
 
@@ -67,6 +68,8 @@
 -define(SHORTEST_LIFE, 50).
 -define(READ, 65536).
 -define(MAX_LINE, 65536).
+%% After so much time without work both processes hibernate.
+-define(IDLE, 1000).
 
 -record(state, {
     %% Until it has been started; there may be secrets in the environment.
@@ -87,6 +90,19 @@
     drainer :: undefined | pid(),
     exit :: undefined | reference(),
     outcome :: undefined | netrunner_process:outcome()
+}).
+
+%% The process that reads the outputs.
+-record(drain, {
+    program :: netrunner_nif:program(),
+    outputs :: [stdout | stderr],
+    %% What has been selected for, and has not been ready since.
+    waiting = #{} :: #{stdout | stderr => reference()},
+    %% Beginnings of lines.
+    partial = #{} :: #{stdout | stderr => binary()},
+    how :: {Handle :: fun((binary()) -> term()), ByLines :: boolean(), counters:counters_ref()},
+    %% The program: what there is to read is all that will be.
+    ended = false :: boolean()
 }).
 
 %% @equiv start_link(Command, [])
@@ -124,7 +140,7 @@ start_link(Command, Options) ->
     case netrunner_options:spec(Command, WithGrace, Defaults) of
         {ok, Spec} ->
             case maps:get(name, Mine) of
-                undefined -> gen_server:start_link(?MODULE, {Spec, Mine}, []);
+                undefined -> gen_server:start_link(?MODULE, {Spec, Mine}, [{hibernate_after, ?IDLE}]);
                 Name when is_atom(Name) -> start_named({local, Name}, Spec, Mine);
                 Name -> start_named(Name, Spec, Mine)
             end;
@@ -133,7 +149,7 @@ start_link(Command, Options) ->
     end.
 
 start_named(Name, Spec, Mine) ->
-    gen_server:start_link(Name, ?MODULE, {Spec, Mine}, []).
+    gen_server:start_link(Name, ?MODULE, {Spec, Mine}, [{hibernate_after, ?IDLE}]).
 
 check(#{output := Output, log_metadata := Metadata, log_transform := Transform} = Mine) ->
     #{exit_status_to_reason := ToReason, wait_for := WaitFor, log_prefix := Prefix} = Mine,
@@ -271,7 +287,11 @@ init({Spec, Mine}) ->
     },
     case WaitFor of
         undefined ->
-            launch(State);
+            %% The environment is no longer needed.
+            case launch(State) of
+                {ok, Launched} -> {ok, Launched, hibernate};
+                {stop, _} = Stop -> Stop
+            end;
         _ ->
             {ok, State#state{waiter = proc_lib:spawn_link(fun() -> wait_for(WaitFor) end)}}
     end.
@@ -303,7 +323,9 @@ launched(Program, OsPid, Exit, #state{spec = Spec} = State) ->
     #state{output = Handle, by_lines = ByLines, handled = Handled, metadata = Metadata} = State,
     Drainer = proc_lib:spawn_link(fun() ->
         logger:update_process_metadata(Metadata),
-        drain(Outputs, #{}, Program, {Handle, ByLines, Handled}, running)
+        drain(#drain{
+            program = Program, outputs = Outputs, how = {Handle, ByLines, Handled}
+        })
     end),
     Started = State#state{
         spec = undefined,
@@ -475,48 +497,48 @@ format_status(Status) ->
 
 %% The drainer
 
-drain([], _, _, _, _) ->
+%% @private
+-spec drain(#drain{}) -> ok.
+drain(#drain{outputs = []}) ->
     ok;
-drain([Output | Others] = Outputs, Partial, Program, How, Phase) ->
-    case netrunner_nif:read(Program, Output, ?READ) of
-        {ok, Data} ->
-            NewPartial = handle(Output, Data, Partial, How),
-            %% The other one is first the next time.
-            drain(Others ++ [Output], NewPartial, Program, How, Phase);
-        {select, _} when Phase =:= running, Others =:= [] ->
-            receive
-                {select, Program, _, _} -> drain(Outputs, Partial, Program, How, Phase);
-                ended -> drain(Outputs, Partial, Program, How, ended)
-            end;
-        {select, Ref} when Phase =:= running ->
-            drain_both(Output, Ref, Others, Partial, Program, How);
-        _ ->
-            %% The end; or the program has ended, and there is no more.
-            drain(Others, last(Output, Partial, How), Program, How, Phase)
+drain(#drain{outputs = Outputs, waiting = Waiting, program = Program} = State) ->
+    case [O || O <- Outputs, not is_map_key(O, Waiting)] of
+        [] ->
+            drain(await(State));
+        [Output | _] ->
+            Others = lists:delete(Output, Outputs),
+            case netrunner_nif:read(Program, Output, ?READ) of
+                {ok, Data} ->
+                    Partial = handle(Output, Data, State#drain.partial, State#drain.how),
+                    %% The other one is first the next time, if it has something.
+                    drain(news(State#drain{outputs = Others ++ [Output], partial = Partial}));
+                {select, Ref} when not State#drain.ended ->
+                    drain(State#drain{waiting = Waiting#{Output => Ref}});
+                _ ->
+                    Partial = last(Output, State#drain.partial, State#drain.how),
+                    drain(State#drain{outputs = Others, partial = Partial})
+            end
     end.
 
-%% Two outputs, one of which has nothing.
-drain_both(Output, Ref, [Other], Partial, Program, How) ->
-    case netrunner_nif:read(Program, Other, ?READ) of
-        {ok, Data} ->
-            NewPartial = handle(Other, Data, Partial, How),
-            receive
-                ended -> drain([Output, Other], NewPartial, Program, How, ended);
-                {select, Program, Ref, _} -> drain([Output, Other], NewPartial, Program, How, running)
-            after 0 -> drain_both(Output, Ref, [Other], NewPartial, Program, How)
-            end;
-        {select, OtherRef} ->
-            receive
-                ended ->
-                    drain([Output, Other], Partial, Program, How, ended);
-                {select, Program, Ref, _} ->
-                    drain_both(Other, OtherRef, [Output], Partial, Program, How);
-                {select, Program, OtherRef, _} ->
-                    drain_both(Output, Ref, [Other], Partial, Program, How)
-            end;
-        _ ->
-            drain([Output], last(Other, Partial, How), Program, How, running)
+await(#drain{program = Program} = State) ->
+    receive
+        {select, Program, Ref, _} -> ready(Ref, State);
+        ended -> State#drain{ended = true, waiting = #{}}
+    after ?IDLE ->
+        %% It keeps nothing on its heap as long as there is nothing to do. What wakes
+        %% it up is still in the mailbox then.
+        proc_lib:hibernate(?MODULE, drain, [State])
     end.
+
+news(#drain{program = Program} = State) ->
+    receive
+        {select, Program, Ref, _} -> news(ready(Ref, State));
+        ended -> State#drain{ended = true, waiting = #{}}
+    after 0 -> State
+    end.
+
+ready(Ref, #drain{waiting = Waiting} = State) ->
+    State#drain{waiting = maps:filter(fun(_, R) -> R =/= Ref end, Waiting)}.
 
 handle(_, Data, Partial, {Handle, false, Handled}) ->
     call_handler(Handle, Data),

@@ -438,8 +438,12 @@ init({Spec, Consume, TailMax, Owner}) ->
     case netrunner_nif:spawn_program(Spec, self()) of
         {ok, Program} ->
             case await_start(Program) of
-                {ok, OsPid, Exit} -> {ok, serve(state(Spec, Program, OsPid, Exit, Consume, TailMax, Owner))};
-                {error, Reason} -> {stop, Reason}
+                {ok, OsPid, Exit} ->
+                    State = state(Spec, Program, OsPid, Exit, Consume, TailMax, Owner),
+                    %% The environment is no longer needed.
+                    {ok, serve(State), hibernate};
+                {error, Reason} ->
+                    {stop, Reason}
             end;
         {error, Reason} ->
             {stop, Reason}

@@ -30,6 +30,7 @@ all_test_() ->
             ?T(both_outputs),
             ?T(no_output_at_all),
             ?T(writes),
+            ?T(idle_processes_wake_up),
             ?T(wait_for),
             ?T(stop_is_graceful),
             ?T(stop_of_one_that_ignores_it),
@@ -245,6 +246,29 @@ writes() ->
     until(fun() -> process_info(Writer, status) =:= {status, waiting} end),
     ?assert(is_integer(netrunner_daemon:os_pid(E))),
     ok = stop(E).
+
+idle_processes_wake_up() ->
+    Self = self(),
+    Options = [{output, {lines, fun(Line) -> Self ! {line, Line} end}}, {stderr, consume}],
+    {ok, D} = start_link(sh("while read x; do echo $x; echo $x >&2; done"), Options),
+    [
+        begin
+            {links, Links} = process_info(D, links),
+            Hibernates = fun(Pid) ->
+                process_info(Pid, current_function) =:= {current_function, {erlang, hibernate, 3}}
+            end,
+            until(fun() -> lists:all(Hibernates, [D | Links -- [self()]]) end),
+            ok = netrunner_daemon:write(D, "hello\n"),
+            [
+                receive
+                    {line, <<"hello">>} -> ok
+                end
+             || _ <- [out, err]
+            ]
+        end
+     || _ <- [1, 2]
+    ],
+    ok = stop(D).
 
 wait_for() ->
     trapping(fun() ->
