@@ -87,7 +87,8 @@ defmodule NetRunner do
     * `:max_output_size` - bytes. When there are more the program is stopped and the result is
       `{:error, {:max_output_exceeded, output}}`, with exactly that many
 
-  and the options of all programs, see `m:NetRunner#options`.
+  and the options of all programs, see `m:NetRunner#options`. With a `NetRunner.Command`, `:args` are
+  further arguments.
 
       iex> NetRunner.run(["sh", "-c", "echo out; echo err >&2; exit 3"], stderr: :redirect)
       {"out\\nerr\\n", 3}
@@ -310,8 +311,9 @@ defmodule NetRunner do
   end
 
   defp parts(%Command{} = command, opts) do
+    {extra, opts} = Keyword.pop(opts, :args, [])
     {executable, args, opts} = Command.to_cmd_args_opts(command, opts)
-    {[executable | args], opts}
+    {[executable | args ++ extra], opts}
   end
 
   defp parts(command, opts), do: {command, opts}

@@ -8,6 +8,7 @@ defmodule NetRunner.CommandTest do
 
     defcommand :upcase, "tr", args: ["a-z", "A-Z"], timeout: 60_000
     defcommand :echo, "echo"
+    defcommand :greet, "echo", ["hello", "there"]
   end
 
   defmodule Nothing do
@@ -15,13 +16,16 @@ defmodule NetRunner.CommandTest do
   end
 
   test "defcommand" do
-    assert [:upcase, :echo] = Tools.__commands__()
+    assert [:upcase, :echo, :greet] = Tools.__commands__()
     assert [] = Nothing.__commands__()
 
     assert %Command{executable: "tr", args: ["a-z", "A-Z"], opts: [timeout: 60_000]} =
              Tools.upcase()
 
     assert %Command{executable: "echo", args: ["-n", "hi"], opts: []} = Tools.echo(["-n", "hi"])
+    assert {"hello there you\n", 0} = NetRunner.run(Tools.greet(), args: ["you"])
+    assert {:ok, stream} = NetRunner.stream(Tools.echo(), args: ["you"])
+    assert ["you\n"] = Enum.to_list(stream)
     assert {"HELLO", 0} = NetRunner.run(Tools.upcase(), input: "hello")
     assert "HELLO" = Tools.upcase() |> NetRunner.stream!(input: "hello") |> Enum.join()
     assert {:ok, stream} = NetRunner.stream(Tools.echo(["hi"]))

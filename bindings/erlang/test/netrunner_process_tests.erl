@@ -129,23 +129,31 @@ runs(Cat, Left, Runs) ->
     runs(Cat, Left - byte_size(Data), New).
 
 a_dead_writer_is_forgotten() ->
-    {ok, P} = start(sh("read go < /dev/null; read line; cat >/dev/null")),
-    {ok, Slow} = start(["sleep", "1000"]),
-    Big = binary:copy(<<"x">>, 3000000),
-    First = spawn(fun() -> write(Slow, Big) end),
-    until(fun() -> process_info(First, status) =:= {status, waiting} end),
-    {Second, Monitor} = spawn_monitor(fun() -> write(Slow, Big) end),
-    until(fun() -> process_info(Second, status) =:= {status, waiting} end),
+    {ok, Cat} = start(["cat"]),
+    Self = self(),
+    Waits = fun(Data) ->
+        Pid = spawn(fun() -> Self ! {self(), write(Cat, Data)} end),
+        until(fun() -> process_info(Pid, status) =:= {status, waiting} end),
+        Pid
+    end,
+    First = Waits(binary:copy(<<"a">>, 3000000)),
+    Second = Waits(<<"b">>),
+    Third = Waits(<<"c">>),
+    Monitor = monitor(process, Second),
     exit(Second, kill),
     receive
         {'DOWN', Monitor, process, Second, _} -> ok
     end,
     %% Others are served meanwhile.
-    ?assert(netrunner_process:is_alive(Slow)),
-    ok = netrunner_process:kill(Slow, sigkill),
-    {ok, 137} = await_exit(Slow),
-    ok = stop(Slow),
-    ok = stop(P).
+    ?assert(netrunner_process:is_alive(Cat)),
+    ?assertEqual([{$a, 3000000}, {$c, 1}], lists:sort(runs(Cat, 3000001, []))),
+    [
+        receive
+            {Pid, Result} -> ?assertEqual(ok, Result)
+        end
+     || Pid <- [First, Third]
+    ],
+    ok = stop(Cat).
 
 closed_streams() ->
     {ok, Cat} = start(["cat"]),

@@ -311,6 +311,14 @@ fold_halts() ->
     Command = sh("sleep " ++ Marker ++ " & yes"),
     ?assertEqual({halted, stop}, netrunner:fold(fun(_, _, _) -> {halt, stop} end, go, Command, [])),
     ?assertEqual([], marked(Marker)),
+    ?assert(support:no_messages()),
+    %% What has been selected for gets ready meanwhile.
+    Late = fun(_, _, _) ->
+        until(fun() -> not support:no_messages() end),
+        {halt, late}
+    end,
+    Both = sh("sleep 0.1; echo out; sleep 0.1; echo err >&2; exec sleep 1000"),
+    ?assertEqual({halted, late}, netrunner:fold(Late, go, Both, [{stderr, pipe}])),
     ?assert(support:no_messages()).
 
 fold_that_fails() ->

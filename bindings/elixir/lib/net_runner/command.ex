@@ -75,7 +75,7 @@ defmodule NetRunner.Command do
   Defines a function `name(extra_args \\\\ [])` that returns a command.
 
   `:args` of the options are the first arguments; the other options are those of the
-  command.
+  command. A list of strings instead of options is the arguments alone.
   """
   defmacro defcommand(name, executable, opts \\ []) do
     quote bind_quoted: [name: name, executable: executable, opts: opts] do
@@ -94,6 +94,9 @@ defmodule NetRunner.Command do
   end
 
   @doc false
+  def __define__(executable, [arg | _] = args) when is_binary(arg),
+    do: __define__(executable, args: args)
+
   def __define__(executable, opts) do
     {args, opts} = Keyword.pop(opts, :args, [])
     check!("defcommand executable", executable, is_binary(executable), "a string")
