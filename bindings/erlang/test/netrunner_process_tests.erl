@@ -36,6 +36,7 @@ all_test_() ->
         ?T(terminal_end_of_file_waits_its_turn),
         ?T(start_says_why),
         ?T(killed_shepherd),
+        ?T(no_cgroup),
         ?T(cgroups)
     ].
 
@@ -492,9 +493,51 @@ killed_shepherd() ->
     gone(Marker),
     ok = stop(P).
 
-cgroups() ->
+no_cgroup() ->
     {ok, P} = start(["sleep", "1000"]),
     ?assertEqual({error, no_cgroup}, netrunner_process:cgroup_get(P, "memory.max")),
     ?assertEqual({error, no_cgroup}, netrunner_process:cgroup_set(P, "memory.max", "1")),
     ?assertEqual(undefined, netrunner_process:cgroup_path(P)),
     ok = stop(P).
+
+cgroups() ->
+    {ok, Mounts} = file:read_file("/proc/self/mounts"),
+    case re:run(Mounts, "^\\S+ (\\S+) cgroup2 ", [multiline, {capture, all_but_first, list}]) of
+        {match, [Mount]} ->
+            Base = "netrunner_tests_" ++ os:getpid(),
+            Dir = filename:join(Mount, Base),
+            case file:make_dir(Dir) of
+                ok ->
+                    try
+                        in_cgroup(Mount, Base)
+                    after
+                        ok = file:del_dir(Dir)
+                    end;
+                {error, Reason} ->
+                    io:format(user, "skip cgroups: ~s: ~p~n", [Dir, Reason])
+            end;
+        nomatch ->
+            io:format(user, "skip cgroups: there is no cgroup v2~n", [])
+    end.
+
+in_cgroup(Mount, Base) ->
+    Marker = marker(),
+    {ok, P} = start(tree(Marker), [{cgroup_base, Base}, {kill_timeout, 50}]),
+    {ok, <<"up\n">>} = read(P),
+    Path = netrunner_process:cgroup_path(P),
+    ?assertEqual(Base, filename:dirname(binary_to_list(Path))),
+    {ok, Members} = netrunner_process:cgroup_get(P, "cgroup.procs"),
+    Pids = [binary_to_integer(Pid) || Pid <- binary:split(Members, <<"\n">>, [global, trim_all])],
+    ?assertEqual([], marked(Marker) -- Pids),
+    ok = netrunner_process:cgroup_set(P, "cgroup.max.depth", "5"),
+    ?assertEqual({ok, <<"5\n">>}, netrunner_process:cgroup_get(P, "cgroup.max.depth")),
+    {error, enoent} = netrunner_process:cgroup_get(P, "no.such.file"),
+    ok = stop(P),
+    ?assertEqual([], marked(Marker)),
+    ?assertNot(filelib:is_dir(filename:join(Mount, Path))),
+    {ok, D} = netrunner_daemon:start_link(["sleep", "1000"], [{cgroup_path, Base ++ "/mine"}]),
+    ?assertEqual(list_to_binary(Base ++ "/mine"), netrunner_daemon:cgroup_path(D)),
+    #{cgroup := #{<<"cgroup.stat">> := Stat}} = netrunner_daemon:statistics(D),
+    ?assertMatch(#{<<"nr_descendants">> := 0}, Stat),
+    ok = netrunner_daemon:stop(D),
+    _ = file:del_dir(filename:join([Mount, Base, "mine"])).
