@@ -101,7 +101,7 @@
     outputs :: #{output() => open | eof | closed},
     readers = [] :: [#reader{}],
     exits = #{} :: #{gen_server:from() => reference() | undefined},
-    owner :: reference() | undefined,
+    owner :: {pid(), reference()} | undefined,
     pipe_owners = #{} :: #{reference() => netrunner_nif:stream()}
 }).
 
@@ -475,7 +475,7 @@ state(Spec, Program, OsPid, Exit, Consume, TailMax, Owner) ->
         owner =
             case Owner of
                 undefined -> undefined;
-                Pid -> monitor(process, Pid)
+                Pid -> {Pid, monitor(process, Pid)}
             end
     }.
 
@@ -529,11 +529,11 @@ handle_call(stats, _, #state{outcome = Outcome, started_at = StartedAt} = State)
 handle_call({winsize, Rows, Columns}, _, State) ->
     {reply, netrunner_nif:winsize(State#state.program, Rows, Columns), State};
 handle_call({owner, Owner}, _, #state{owner = Old} = State) ->
-    _ = Old =/= undefined andalso demonitor(Old, [flush]),
+    _ = Old =/= undefined andalso demonitor(element(2, Old), [flush]),
     New =
         case Owner of
             undefined -> undefined;
-            Pid -> monitor(process, Pid)
+            Pid -> {Pid, monitor(process, Pid)}
         end,
     {reply, ok, State#state{owner = New}};
 handle_call({pipe_owner, Stream, Owner}, _, #state{pipe_owners = Owners} = State) ->
@@ -578,7 +578,7 @@ handle_info(consume, State) ->
     {noreply, serve(State)};
 handle_info({timeout, _, {await, From}}, #state{exits = Exits} = State) ->
     {noreply, State#state{exits = maps:remove(From, Exits)}};
-handle_info({'DOWN', Monitor, process, _, _}, #state{owner = Monitor} = State) ->
+handle_info({'DOWN', Monitor, process, _, _}, #state{owner = {_, Monitor}} = State) ->
     _ = netrunner_nif:kill(State#state.program, 9),
     {stop, normal, State};
 handle_info({'DOWN', Monitor, process, _, _}, #state{pipe_owners = Owners} = State) when
@@ -605,7 +605,15 @@ owner_down(Output, State) ->
     New.
 
 %% @private
-terminate(_, #state{program = Program} = State) ->
+terminate(_, #state{program = Program, owner = Owner} = State) ->
+    _ =
+        case Owner of
+            {Pid, _} when node(Pid) =:= node() ->
+                %% Whether it is its link or its monitor that brings us here.
+                is_process_alive(Pid) orelse netrunner_nif:kill(Program, 9);
+            _ ->
+                ok
+        end,
     _ = netrunner_nif:stop(Program),
     die(State),
     _ = netrunner_nif:release(Program),

@@ -354,7 +354,18 @@ owner_s_end() ->
     receive
         {'DOWN', Monitor, process, P, Reason} -> ?assertEqual(normal, Reason)
     end,
-    ?assertEqual([], marked(Marker)).
+    ?assertEqual([], marked(Marker)),
+    %% Linked, too: it does not get the grace that it has when it is stopped.
+    Self = self(),
+    Linked = spawn(fun() ->
+        Options = [{owner, self()}, {kill_timeout, 3600000}],
+        {ok, Q} = netrunner_process:start_link(tree(Marker), Options),
+        {ok, <<"up\n">>} = read(Q),
+        Self ! {up, self()}
+    end),
+    receive
+        {up, Linked} -> gone(Marker)
+    end.
 
 owner_handed_on() ->
     Owner = fun() -> spawn(fun() -> timer:sleep(infinity) end) end,
