@@ -59,7 +59,6 @@ func main() {
 		fmt.Fprintf(os.Stderr, "netrunner-shepherd: %v\nThis program is started by libnetrunner; it is of no use by itself.\n", err)
 		os.Exit(2)
 	}
-	makeThreads(spareThreads)
 	s, err := newShepherd(controlSocket)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "netrunner-shepherd:", err)

@@ -180,6 +180,7 @@ func (s *shepherd) start() error {
 		s.reap()
 	}()
 	ready.Wait()
+	makeThreads(spareThreads) // beside those, which keep theirs
 	s.token <- struct{}{}
 	return errors.Join(errs[:]...)
 }
