@@ -100,7 +100,23 @@ with_deps() {
 	"$1/run-tests"
 }
 
-export -f with_deps go_tests no_shepherds as_nobody
+# Of test_cgroup, whose groups have its process id in their names.
+no_cgroups() {
+	local left=() group mount
+	while read -r _ _ _ _ mount _; do
+		for group in "$(printf %b "$mount")"/netrunner-test-*; do
+			[[ ! -d $group || -d /proc/${group##*-} ]] || left+=("$group")
+		done
+	done < <(grep ' - cgroup2 ' /proc/self/mountinfo)
+	if [[ ${#left[@]} -gt 0 ]]; then
+		echo "left behind: ${left[*]}"
+		echo "0 passed, 1 failed, 0 skipped"
+		return 1
+	fi
+	echo "1 passed, 0 failed, 0 skipped"
+}
+
+export -f with_deps go_tests no_shepherds no_cgroups as_nobody
 
 suite "static checks" tests/check.sh
 suite "go, with the race detector" go_tests -race ./core/... ./shepherd/...
@@ -121,11 +137,13 @@ fi
 for script in tests/scripts/*.sh; do
 	[[ $script == */lib.sh ]] || suite "script: ${script##*/}" "$script"
 done
+suite "vm: cgroups with controllers" tests/vm/run.sh
 suite "chaos" "$BUILD/tests/chaos" -n 40 -s 1
 for tests in bindings/*/run-tests; do
 	suite "binding: $(basename "${tests%/run-tests}")" with_deps "${tests%/run-tests}"
 done
 suite "no shepherd is left" no_shepherds
+suite "no cgroup is left" no_cgroups
 
 echo "$passed passed, $failed failed, $skipped skipped"
 [[ $failed == 0 && $passed -gt 0 ]]

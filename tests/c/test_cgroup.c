@@ -409,6 +409,16 @@ static void check_removed(const char *group, const char *when)
 	CHECK(!exists(group), "%s: %s is there", when, group);
 }
 
+/* PROG() that lives until the end of the test. */
+static const char *const *command(const char *name)
+{
+	const char **argv = check_alloc(3 * sizeof *argv);
+
+	argv[0] = testprog();
+	argv[1] = name;
+	return argv;
+}
+
 /* A program of three processes, two of which have left its session. */
 #define MEMBERS 3
 
@@ -419,7 +429,7 @@ static nr_proc start_members(nr_options *o, bool with_subgroups)
 
 	o->argv = with_subgroups ? PROG("members", mount_point()) : PROG("members");
 	p = spawn(o);
-	read_until(p, NR_STDOUT, &out, "ready\n");
+	read_until(p, NR_STDOUT, &out, "ready");
 	return p;
 }
 
@@ -429,9 +439,9 @@ static nr_proc start_ready(nr_options *o)
 	nr_proc p;
 
 	if (!o->argv)
-		o->argv = PROG("gate");
+		o->argv = command("gate");
 	p = spawn(o);
-	read_until(p, NR_STDOUT, &out, "ready\n");
+	read_until(p, NR_STDOUT, &out, "ready");
 	return p;
 }
 
@@ -482,14 +492,15 @@ static void let_go(nr_proc p)
 /* A spawn that fails, in words, and leaves nothing. */
 static const char *check_fails(nr_options *o, int error, const char *part)
 {
+	size_t alive = count_alive();
 	const char *why;
 
 	if (!o->argv)
-		o->argv = PROG("pause");
+		o->argv = command("pause");
 	why = spawn_fails(o, error, part);
 	if (part)
 		CHECK_CONTAINS(why, part);
-	EVENTUALLY(count_alive() == 0);
+	EVENTUALLY(count_alive() == alive);
 	if (work.name)
 		EVENTUALLY(only_made_is_left());
 	return why;
@@ -594,6 +605,8 @@ TEST(start_in_the_background_is_in_the_group)
 	const char *base = top();
 	nr_proc p = start_ready(BASE(base, .flags = NR_ASYNC));
 
+	/* Its words may be faster than the shepherd's. */
+	EVENTUALLY(nr_pid(p) != -EAGAIN);
 	check_fresh(p, base);
 	let_go(p);
 	check_removed(base, "the program has ended");
@@ -681,9 +694,11 @@ TEST(parents_that_others_use_are_kept)
 	adopt(top());
 }
 
-/* A base is removed under the eyes of who is about to use it. */
+/* argv: BASE, how many, GROUP to enter or "" */
 HOST(with_many_short_programs)
 {
+	if (*argv[3])
+		write_to(file_of(argv[3], "cgroup.procs"), "0");
 	for (int i = 0; i < atoi(argv[2]); i++) {
 		nr_proc p = spawn(BASE(argv[1], .argv = PROG("exit", "7")));
 		nr_outcome how = wait_end(p);
@@ -694,16 +709,35 @@ HOST(with_many_short_programs)
 	}
 }
 
+/* A base is removed under the eyes of who is about to use it. */
 TEST(hosts_may_share_a_base_that_comes_and_goes)
 {
 	const char *base = below_top("a/b");
 	struct host *h[3];
 
 	for (size_t i = 0; i < COUNT_OF(h); i++)
-		h[i] = host_start(ARGV("with_many_short_programs", base, "30"));
+		h[i] = host_start(ARGV("with_many_short_programs", base, "30", ""));
 	for (size_t i = 0; i < COUNT_OF(h); i++)
 		CHECK_EQ_INT(host_end(h[i]), 0, "host %zu", i);
 	check_removed(top(), "all have ended");
+}
+
+/*
+ * Linux 6.14 and later remember that a group was killed. Who is born from one
+ * such group into another that was not, or the other way round, is killed.
+ */
+TEST(groups_that_were_killed_before_can_be_used)
+{
+	const char *group = make_group("given");
+	const char *home = make_group("home");
+
+	if (access(file_of(group, "cgroup.kill"), F_OK) != 0)
+		SKIP("no cgroup.kill, which is there since Linux 5.14");
+	write_to(file_of(group, "cgroup.kill"), "1");
+	for (int i = 0; i < 3; i++)
+		let_go(start_ready(OPTIONS(.cgroup_path = group)));
+	write_to(file_of(home, "cgroup.kill"), "1");
+	host_run(ARGV("with_many_short_programs", make_group("base"), "3", home));
 }
 
 /* Ends. */
@@ -848,7 +882,8 @@ TEST(end_takes_along_who_has_left_the_group)
 	const char *base = make_group("base");
 	const char *elsewhere = make_group("elsewhere");
 	struct buffer out = { 0 };
-	nr_proc p = spawn(BASE(base, .argv = PROG("background", "quiet", "0"), .flags = NR_LINGER));
+	nr_proc p = spawn(BASE(base, .argv = PROG("background", "quiet", "0"), .flags = NR_LINGER,
+			       .kill_timeout_ms = GRACE_MS));
 	pid_t child;
 
 	read_until(p, NR_STDOUT, &out, "child ");
@@ -1393,7 +1428,7 @@ TEST(settings_that_are_unknown_or_refused)
 	why = check_alloc(256);
 	nr_why(p, (char *)why, 256);
 	CHECK_CONTAINS(why, "cgroup.max.depth");
-	CHECK_EQ_INT(nr_pid(p), -EINVAL);
+	CHECK(nr_pid(p) < 0);
 	CHECK(nr_cgroup_set(p, "cgroup.freeze", "1") < 0);
 	release(p);
 	check_removed(top(), "it failed");
@@ -1418,7 +1453,7 @@ TEST(controller_that_is_not_there)
 			continue;
 		missing++;
 		check_setting_fails(settings[i], ENOENT,
-				    check_format("controller %s is not available", names[i]));
+				    check_format("controller \"%s\" is not available", names[i]));
 	}
 	if (!missing)
 		SKIP("all controllers are there");
@@ -1454,12 +1489,12 @@ TEST(groups_that_cannot_be_made)
 {
 	const char *limited = make_group("limited");
 	const char *deep;
-	char name[301] = { 0 };
+	char *name = check_alloc(PATH_MAX + 1);
 
-	memset(name, 'x', 300);
-	check_fails(BASE(below_top(name)), ENAMETOOLONG, name);
+	memset(name, 'x', PATH_MAX);
+	check_fails(BASE(below_top(name)), ENAMETOOLONG, "xxx");
 	check_fails(OPTIONS(.cgroup_path = below_top(check_format("a/%s", name))), ENAMETOOLONG,
-		    name);
+		    "xxx");
 	CHECK(!exists(below_top("a")));
 	/* A file where a group should be. */
 	CHECK_CONTAINS(check_fails(BASE(below_top("cgroup.procs")), ENOTDIR, "cgroup.procs"),
@@ -1520,8 +1555,9 @@ TEST(group_that_hands_down_takes_no_program)
 	nr_proc p = start_ready(BASE(inner, .cgroup_set = SETTINGS(c->setting)));
 	const char *why;
 
-	why = check_fails(OPTIONS(.cgroup_path = inner, .argv = PROG("exit", "0")), EBUSY, inner);
-	CHECK_CONTAINS(why, "subtree_control");
+	why = spawn_fails(OPTIONS(.cgroup_path = inner, .argv = PROG("exit", "0")), EBUSY, inner);
+	CHECK_CONTAINS(why, inner);
+	CHECK_CONTAINS(why, "hands controllers down");
 	/* It was not ended by that. */
 	CHECK_EQ_INT(nr_kill(p, 0), 0);
 	let_go(p);

@@ -49,8 +49,7 @@ download() {
 if command -v qemu-system-x86_64 >/dev/null && [[ -e $BUILD/vm/files/vmlinuz ]]; then
 	exit 0
 fi
-command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
-	cannot "it needs apt-get for qemu-system-x86_64, a kernel and busybox"
+command -v apt-get >/dev/null || cannot "only apt-get is known to have what it needs"
 
 if ! command -v qemu-system-x86_64 >/dev/null; then
 	[[ $(id -u) == 0 ]] || cannot "only root can install qemu-system-x86"

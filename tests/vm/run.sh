@@ -17,7 +17,7 @@ cd "$(dirname "$0")/../.." || exit
 BUILD=${BUILD:-build}
 CC=${CC:-cc}
 LIMIT=${LIMIT:-600} # seconds for all of it
-SCALE=8             # of the tests' patience
+SCALE=4             # of the tests' patience
 
 verbose=no command=
 while getopts vc: option; do
@@ -72,9 +72,10 @@ cp "$BUILD"/tests/{test_cgroup,testprog,hostile} "$root/vm/tests"
 cp "$BUILD"/{libnetrunner.so,netrunner-shepherd} "$root/vm"
 ln -s libnetrunner.so "$root/vm/libnetrunner.so.0"
 
-# The example of the documentation, as its reader would compile it.
-awk '/^```c$/ { n++; inside = 1; next } /^```$/ { inside = 0 } inside && n == 1' \
-	docs/cgroups.md >"$work/example.c"
+# The example of the documentation, as its reader would compile it, and what it
+# is said to print: the next block.
+awk '/^```/ { inside = !inside; n += inside; next } inside && n == 1' docs/cgroups.md >"$work/example.c"
+awk '/^```/ { inside = !inside; n += inside; next } inside && n == 2' docs/cgroups.md >"$root/vm/expected"
 "$CC" -std=c11 -Wall -Wextra -Werror -I include "$work/example.c" -L "$BUILD" -lnetrunner \
 	-Wl,-rpath,/vm -o "$root/vm/example" || broken "the example of docs/cgroups.md does not compile"
 
@@ -115,7 +116,7 @@ timeout --kill-after=5 "$LIMIT" qemu-system-x86_64 \
 	</dev/null >"$work/qemu" 2>&1 &
 qemu=$!
 : >"$work/output"
-tail -s 0.2 -n +1 -f --pid="$qemu" "$work/output" 2>/dev/null | tr -d '\r'
+tail -s 0.2 -n +1 -f --pid="$qemu" "$work/output" 2>/dev/null | sed -u 's/\r$//'
 wait "$qemu"
 status=$?
 qemu=
