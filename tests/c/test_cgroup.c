@@ -475,6 +475,13 @@ static nr_statistics stats(nr_proc p)
 	return s;
 }
 
+/* Soon: a daemon's parent may be on its way out. */
+static void check_processes_are(nr_proc p, uint64_t count)
+{
+	EVENTUALLY(stats(p).processes == count);
+	CHECK_EQ_INT(stats(p).processes, count);
+}
+
 static nr_outcome end_of(nr_proc p)
 {
 	nr_outcome how = wait_end(p);
@@ -575,8 +582,7 @@ TEST(program_of_any_kind_starts_in_its_group)
 		const char *group = check_fresh(p, base);
 		nr_outcome how;
 
-		CHECK_EQ_INT(stats(p).processes, MEMBERS + (flags[i] == NR_PID_NAMESPACE),
-			     "flags %#llx", (unsigned long long)flags[i]);
+		check_processes_are(p, MEMBERS + (flags[i] == NR_PID_NAMESPACE));
 		CHECK_EQ_INT(nr_kill(p, SIGKILL), 0);
 		how = end_of(p);
 		check_signal(&how, SIGKILL, NR_REASON_KILLED);
@@ -637,7 +643,7 @@ TEST(given_group_that_was_there_is_kept_and_emptied)
 	nr_outcome how;
 
 	CHECK_STR(group_of_program(p), group);
-	CHECK_EQ_INT(stats(p).processes, MEMBERS + 1);
+	check_processes_are(p, MEMBERS + 1);
 	CHECK_EQ_INT(nr_kill(sitter, 0), 0);
 	CHECK_EQ_INT(nr_kill(p, SIGTERM), 0);
 	end_of(p);
@@ -651,18 +657,23 @@ TEST(given_group_that_was_there_is_kept_and_emptied)
 	CHECK(exists(group));
 }
 
+/* Twenty times, as it is about who sees first that the group is empty. */
 TEST(given_group_ends_with_the_first_of_its_programs)
 {
 	const char *group = below_top("given");
-	nr_proc first = start_ready(OPTIONS(.cgroup_path = group));
-	nr_proc second = start_ready(OPTIONS(.cgroup_path = group));
-	nr_outcome how;
 
-	CHECK_STR(group_of_program(second), group);
-	let_go(first);
-	how = end_of(second);
-	check_signal(&how, SIGKILL, NR_REASON_OWN);
-	check_removed(group, "both have ended");
+	for (int i = 0; i < 20; i++) {
+		nr_proc first = start_ready(OPTIONS(.cgroup_path = group));
+		nr_proc second = start_ready(OPTIONS(.cgroup_path = group));
+		nr_outcome how;
+
+		CHECK_STR(group_of_program(second), group);
+		let_go(first);
+		how = end_of(second);
+		check_signal(&how, SIGKILL, NR_REASON_OWN);
+		check_removed(group, "both have ended");
+		REQUIRE(!check_has_failed());
+	}
 }
 
 /* Parents. */
@@ -928,7 +939,7 @@ TEST(groups_that_the_program_made_go_with_it)
 		const char *group = check_fresh(p, base);
 
 		CHECK(exists(check_format("%s/sub/deep", group)));
-		CHECK_EQ_INT(stats(p).processes, MEMBERS);
+		check_processes_are(p, MEMBERS);
 		end_in_a_way(ways[i], p);
 		if (ways[i] == RELEASED)
 			release(p);
@@ -1207,7 +1218,7 @@ TEST(groups_of_the_living_and_of_others_are_not_swept)
 	for (int i = 0; i < 3; i++)
 		let_go(start_ready(BASE(base, .flags = NR_OWN_SHEPHERD)));
 	CHECK_EQ_INT(nr_kill(p, 0), 0);
-	CHECK_EQ_INT(stats(p).processes, MEMBERS);
+	check_processes_are(p, MEMBERS);
 	CHECK(exists(group));
 	CHECK(exists(d.group));
 	CHECK(is_alive(d.program));
@@ -1608,7 +1619,7 @@ HOST(without_rights)
 	group = group_of_program(p);
 	tell("0");
 	tell("%s", group);
-	CHECK_EQ_INT(stats(p).processes, MEMBERS);
+	check_processes_are(p, MEMBERS);
 	CHECK_EQ_INT(nr_cgroup_set(p, "cgroup.freeze", "1"), 0);
 	EVENTUALLY(is_frozen(p));
 	if (*argv[2])
@@ -1787,7 +1798,7 @@ HOST(with_other_mounts)
 		       check_format("%s%s", argv[2], *base == 'i' ? "/inside" : "")),
 	      "%s", group_of_program(p));
 	CHECK_STR(get(p, "cgroup.max.depth"), "5");
-	CHECK_EQ_INT(stats(p).processes, MEMBERS);
+	check_processes_are(p, MEMBERS);
 	CHECK_EQ_INT(nr_kill(p, SIGKILL), 0);
 	end_of(p);
 }
@@ -1964,7 +1975,7 @@ TEST(forks_are_limited)
 	need_controller("pids");
 	p = spawn(BASE(top(), .argv = PROG("forks", "50"), .cgroup_set = SETTINGS("pids.max=5")));
 	CHECK_STR(read_line(p, NR_STDOUT, &out), "made 4, EAGAIN");
-	CHECK_EQ_INT(stats(p).processes, 5);
+	check_processes_are(p, 5);
 	CHECK_STR(get(p, "pids.current"), "5");
 	CHECK_EQ_INT(nr_kill(p, SIGKILL), 0);
 	wait_end(p);
@@ -2100,7 +2111,7 @@ TEST(values_that_the_kernel_refuses)
 		{ .controller = "pids", .file = "pids.max", .value = "-1" },
 		{ .controller = "io", .file = "io.weight", .value = "0" },
 		{ .controller = "io", .file = "io.max", .value = "250:250 rbps=1000000" },
-		{ .controller = "cpuset", .file = "cpuset.cpus", .value = "all" },
+		{ .controller = "cpuset", .file = "cpuset.cpus", .value = "x" },
 		{ .controller = "cpuset", .file = "cpuset.mems", .value = "1000" },
 	};
 	size_t done = 0;
