@@ -68,12 +68,12 @@ static const char *parent(void)
 /* The file system's path of a group that is given as the library gets it. */
 static const char *place(const char *group)
 {
-	return check_format("%s/%s", mount_point(), group);
+	return check_format("%s%s%s", mount_point(), *group ? "/" : "", group);
 }
 
 static const char *file_of(const char *group, const char *file)
 {
-	return check_format("%s/%s/%s", mount_point(), group, file);
+	return check_format("%s/%s", place(group), file);
 }
 
 static bool exists(const char *group)
@@ -1703,6 +1703,20 @@ TEST(user_is_told_about_delegation)
 	why = try_without_rights(check_format("%s/a/b", base), "", "", "-EACCES");
 	CHECK_CONTAINS(why, place(base));
 	CHECK_CONTAINS(why, "delegat");
+}
+
+/* What somebody meets who tries it out, on a machine where nothing is set up. */
+TEST(newcomer_is_told_about_delegation)
+{
+	const char *why;
+
+	if (!*mount_point())
+		SKIP("no cgroup2 file system is mounted");
+	if (access(mount_point(), W_OK) == 0)
+		SKIP("this user may do all");
+	why = check_fails(BASE("netrunner"), EACCES, file_of("", "netrunner"));
+	CHECK_CONTAINS(why, "delegat");
+	CHECK_CONTAINS(why, "docs/cgroups.md");
 }
 
 /* The group may be used, but not entered from where the host is. */
