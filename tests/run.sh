@@ -89,6 +89,28 @@ as_nobody() {
 	setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
 }
 
+# The same in a cgroup that has been given to nobody, if there can be one.
+as_delegate() {
+	local mount group status
+	mount=$(awk '/ - cgroup2 / { print $5; exit }' /proc/self/mountinfo)
+	group=$mount/netrunner-test-$BASHPID
+	if [[ -z $mount ]] || ! mkdir "$group" 2>/dev/null; then
+		as_nobody "$@"
+		return
+	fi
+	mkdir "$group/session"
+	chown 65534 "$group" "$group"/cgroup.{procs,subtree_control,threads}
+	chown -R 65534 "$group/session"
+	# shellcheck disable=SC2016  # they are that shell's
+	NR_TEST_CGROUP=${group##*/} bash -c 'echo $$ >"$0"; exec "$@"' "$group/session/cgroup.procs" \
+		setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
+	status=$?
+	# The shepherd lives for some milliseconds longer.
+	timeout 30 bash -c 'until rmdir "$@" 2>/dev/null; do sleep 0.1; done' - "$group/session" || status=1
+	rmdir "$group" || status=1
+	return "$status"
+}
+
 # A language that is not to be had here is a reason to skip its binding.
 with_deps() {
 	local missing
@@ -100,7 +122,23 @@ with_deps() {
 	"$1/run-tests"
 }
 
-export -f with_deps go_tests no_shepherds as_nobody
+# Of test_cgroup, whose groups have its process id in their names.
+no_cgroups() {
+	local left=() group mount
+	while read -r _ _ _ _ mount _; do
+		for group in "$(printf %b "$mount")"/netrunner-test-*; do
+			[[ ! -d $group || -d /proc/${group##*-} ]] || left+=("$group")
+		done
+	done < <(grep ' - cgroup2 ' /proc/self/mountinfo)
+	if [[ ${#left[@]} -gt 0 ]]; then
+		echo "left behind: ${left[*]}"
+		echo "0 passed, 1 failed, 0 skipped"
+		return 1
+	fi
+	echo "1 passed, 0 failed, 0 skipped"
+}
+
+export -f with_deps go_tests no_shepherds no_cgroups as_nobody as_delegate
 
 suite "static checks" tests/check.sh
 suite "go, with the race detector" go_tests -race ./core/... ./shepherd/...
@@ -112,7 +150,11 @@ for test in "$BUILD"/asan/tests/test_*; do
 done
 if [[ $(id -u) == 0 ]] && as_nobody test -x "$BUILD/tests/testprog"; then
 	for test in "$BUILD"/tests/test_*; do
-		suite "c, unprivileged: ${test##*/}" as_nobody "$test"
+		if [[ $test == */test_cgroup ]]; then
+			suite "c, unprivileged: ${test##*/}" as_delegate "$test"
+		else
+			suite "c, unprivileged: ${test##*/}" as_nobody "$test"
+		fi
 	done
 else
 	echo "== c, unprivileged: skipped, not root or $BUILD not accessible for others"
@@ -121,11 +163,13 @@ fi
 for script in tests/scripts/*.sh; do
 	[[ $script == */lib.sh ]] || suite "script: ${script##*/}" "$script"
 done
+suite "vm: cgroups with controllers" tests/vm/run.sh
 suite "chaos" "$BUILD/tests/chaos" -n 40 -s 1
 for tests in bindings/*/run-tests; do
 	suite "binding: $(basename "${tests%/run-tests}")" with_deps "${tests%/run-tests}"
 done
 suite "no shepherd is left" no_shepherds
+suite "no cgroup is left" no_cgroups
 
 echo "$passed passed, $failed failed, $skipped skipped"
 [[ $failed == 0 && $passed -gt 0 ]]

@@ -18,11 +18,13 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -623,6 +625,172 @@ static int cmd_allocate(int argc, char **argv)
 	return memory[len / 2] == 1 ? 0 : EXIT_BROKEN;
 }
 
+/* cgroups. */
+
+/* The path of this process' group, from the root of the hierarchy. */
+static void own_cgroup(char *path, size_t len)
+{
+	char line[4096];
+	FILE *f = fopen("/proc/self/cgroup", "re");
+
+	if (!f)
+		broken("/proc/self/cgroup");
+	*path = '\0';
+	while (fgets(line, sizeof line, f))
+		if (strncmp(line, "0::", 3) == 0)
+			snprintf(path, len, "%.*s", (int)strcspn(line + 3, "\n"), line + 3);
+	fclose(f);
+}
+
+static void say_cgroup(void)
+{
+	char path[4096];
+
+	own_cgroup(path, sizeof path - 1);
+	strcat(path, "\n");
+	put(path);
+}
+
+/* born: three forks, before anything else; they and it say their cgroups. */
+static int cmd_born(int argc, char **argv)
+{
+	pid_t children[3];
+
+	(void)argc;
+	(void)argv;
+	for (size_t i = 0; i < 3; i++) {
+		children[i] = fork_or_die();
+		if (children[i] == 0) {
+			say_cgroup();
+			_exit(0);
+		}
+	}
+	for (size_t i = 0; i < 3; i++)
+		waitpid(children[i], NULL, 0);
+	say_cgroup();
+	return 0;
+}
+
+static void enter_below(const char *mount)
+{
+	char own[4096];
+	char path[4200];
+	int fd;
+
+	own_cgroup(own, sizeof own);
+	snprintf(path, sizeof path, "%s/%s/sub", mount, own);
+	if (mkdir(path, 0755) < 0)
+		broken(path);
+	strcat(path, "/deep");
+	if (mkdir(path, 0755) < 0)
+		broken(path);
+	strcat(path, "/cgroup.procs");
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "0", 1) != 1)
+		broken(path);
+	close(fd);
+}
+
+static char member_word[16];
+
+static void say_member(int sig)
+{
+	(void)sig;
+	if (write(STDOUT_FILENO, member_word, strlen(member_word)) < 0)
+		_exit(EXIT_BROKEN);
+}
+
+static void become_member(const char *word)
+{
+	snprintf(member_word, sizeof member_word, "%s\n", word);
+	on_signal(SIGUSR1, say_member, SA_RESTART);
+}
+
+/*
+ * members [MOUNT]: it, a child in its own session and a daemon; the daemon in
+ * a subgroup of a subgroup that it makes, if MOUNT tells where. Says "ready"
+ * when all are in place. At SIGUSR1 each says who it is.
+ */
+static int cmd_members(int argc, char **argv)
+{
+	int ready[2];
+	char c;
+
+	if (pipe2(ready, O_CLOEXEC) < 0)
+		broken("pipe");
+	become_member("leader");
+	if (fork_or_die() == 0) {
+		become_member("session");
+		setsid();
+		put_all(ready[1], "x", 1);
+		rest();
+	}
+	if (fork_or_die() == 0) {
+		setsid();
+		if (fork_or_die() != 0)
+			_exit(0);
+		become_member("daemon");
+		if (argc > 2)
+			enter_below(argv[2]);
+		put_all(ready[1], "x", 1);
+		rest();
+	}
+	for (int i = 0; i < 2; i++)
+		if (read(ready[0], &c, 1) != 1)
+			broken("read");
+	put("ready\n");
+	rest();
+	return 0;
+}
+
+/* forks N: so many children that wait, "made COUNT", what stopped it, and waits. */
+static int cmd_forks(int argc, char **argv)
+{
+	int wanted = argc > 2 ? number(argv[2]) : 0;
+	int made = 0;
+
+	while (made < wanted) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			limit_life();
+			rest();
+		}
+		if (pid < 0)
+			break;
+		made++;
+	}
+	printf("made %d, %s\n", made, made < wanted ? strerrorname_np(errno) : "all");
+	fflush(stdout);
+	rest();
+	return 0;
+}
+
+/*
+ * bomb N: every process of it forks as often as it can, all together N times,
+ * failures included. One of them says "done" then, and all wait.
+ */
+static int cmd_bomb(int argc, char **argv)
+{
+	int limit = argc > 2 ? number(argv[2]) : 0;
+	atomic_int *tries = mmap(NULL, sizeof *tries, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (tries == MAP_FAILED)
+		broken("mmap");
+	for (;;) {
+		int n = atomic_fetch_add(tries, 1);
+
+		if (n == limit)
+			put("done\n");
+		if (n >= limit)
+			rest();
+		if (fork() == 0)
+			limit_life();
+	}
+	return 0;
+}
+
 /* Terminals. */
 
 static void say_winsize(int sig)
@@ -674,6 +842,8 @@ static const struct {
 	{ "alternate", cmd_alternate },
 	{ "args", cmd_args },
 	{ "background", cmd_background },
+	{ "bomb", cmd_bomb },
+	{ "born", cmd_born },
 	{ "burn", cmd_burn },
 	{ "close-outputs", cmd_close_outputs },
 	{ "close-stdin", cmd_close_stdin },
@@ -686,12 +856,14 @@ static const struct {
 	{ "family", cmd_family },
 	{ "fds", cmd_fds },
 	{ "flood", cmd_flood },
+	{ "forks", cmd_forks },
 	{ "gate", cmd_gate },
 	{ "handle", cmd_handle },
 	{ "ignore", cmd_ignore },
 	{ "late", cmd_late },
 	{ "limits", cmd_limits },
 	{ "lines", cmd_lines },
+	{ "members", cmd_members },
 	{ "pause", cmd_pause },
 	{ "raw", cmd_raw },
 	{ "relay", cmd_relay },
