@@ -145,6 +145,9 @@ func (g *cgroup) make(mount string, r *wire.SpawnRequest) error {
 	if g.events, err = g.open("cgroup.events", unix.O_RDONLY); err != nil {
 		return groupError(err, "open %s/cgroup.events", g.dir)
 	}
+	if g.isFrozen() {
+		return groupError(unix.EBUSY, "%s is frozen: nothing could be executed in it", g.dir)
+	}
 	if !withoutCgroupKill {
 		g.kill, _ = g.open("cgroup.kill", unix.O_WRONLY)
 	}
@@ -160,8 +163,7 @@ func (g *cgroup) enter(name string) error {
 	case nil:
 		_ = unix.Setxattr(g.dir, madeAttribute, []byte(madeValue), 0)
 	case unix.EEXIST:
-		var value [len(madeValue)]byte
-		if n, err := unix.Getxattr(g.dir, madeAttribute, value[:]); err != nil || string(value[:n]) != madeValue {
+		if !isMade(g.dir) {
 			return nil
 		}
 	default:
@@ -169,6 +171,12 @@ func (g *cgroup) enter(name string) error {
 	}
 	g.made = slices.Insert(g.made, 0, g.dir)
 	return nil
+}
+
+func isMade(dir string) bool {
+	var value [len(madeValue)]byte
+	n, err := unix.Getxattr(dir, madeAttribute, value[:])
+	return err == nil && string(value[:n]) == madeValue
 }
 
 func (g *cgroup) open(name string, flags int) (int, error) {
@@ -315,6 +323,13 @@ func (g *cgroup) signal(sig unix.Signal) unix.Errno {
 	return errno
 }
 
+// isFrozen tells whether the group, or one above it, is frozen or will be.
+func (g *cgroup) isFrozen() bool {
+	text, _ := readGroupFile(g.dir, "cgroup.freeze")
+	events, _ := g.readEvents()
+	return strings.TrimSpace(text) == "1" || bytes.Contains(events, []byte("frozen 1"))
+}
+
 // thaw makes frozen processes able to take a signal.
 func (g *cgroup) thaw() {
 	if text, err := readGroupFile(g.dir, "cgroup.freeze"); err == nil && strings.TrimSpace(text) == "1" {
@@ -325,9 +340,14 @@ func (g *cgroup) thaw() {
 // isEmpty tells whether no process is left in the group, nor below it. After
 // that the events file is readable (EPOLLPRI) when this may have changed.
 func (g *cgroup) isEmpty() bool {
+	text, err := g.readEvents()
+	return err == unix.ENODEV || bytes.Contains(text, []byte("populated 0"))
+}
+
+func (g *cgroup) readEvents() ([]byte, error) {
 	var text [256]byte
 	n, err := unix.Pread(g.events, text[:], 0)
-	return err == unix.ENODEV || err == nil && bytes.Contains(text[:n], []byte("populated 0"))
+	return text[:max(n, 0)], err
 }
 
 // processesOf lists the processes of a group and of those below it.
@@ -458,7 +478,7 @@ func removeLeftovers(base string) {
 	}
 	defer unix.Close(lock)
 	for _, name := range groupsBelow(base) {
-		if strings.HasPrefix(name, freshPrefix) {
+		if strings.HasPrefix(name, freshPrefix) && isMade(base+"/"+name) {
 			removeLeftover(base + "/" + name)
 		}
 	}

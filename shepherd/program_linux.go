@@ -336,11 +336,19 @@ func (s *shepherd) treeGone(p *program) {
 	}
 }
 
+// groupPeriod is how often a cgroup that is to become empty is looked at whatever
+// its events say. The kernel holds back those that come within 10 ms of another
+// (cgroup_file_notify), and forgets them when somebody removes the directory.
+const groupPeriod = 50 * time.Millisecond
+
 // groupChanged looks whether a cgroup has become empty.
 func (s *shepherd) groupChanged(p *program) {
 	if p.group.isEmpty() {
 		s.finish(p)
+		return
 	}
+	s.arm(p, groupPeriod)
+	s.wake() // the leader, which keeps the time
 }
 
 // drain has the rest of a program's tree killed, and finishes the program when
@@ -483,7 +491,9 @@ func (s *shepherd) disarm(p *program) {
 func (s *shepherd) expireTimers() {
 	for len(s.timers) > 0 && s.timers[0].deadline <= now() {
 		p := heap.Pop(&s.timers).(*program)
-		if p.stopping {
+		if _, waits := s.emptying[p]; waits {
+			s.groupChanged(p)
+		} else if p.stopping {
 			s.kill(p)
 		} else {
 			s.stop(p, wire.ReasonTimeout)

@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"runtime"
 	"sync/atomic"
 	"unsafe"
@@ -136,6 +137,7 @@ func (c *child) discard() {
 func (s *script) run() (program, init child, err error) {
 	s.forgetProcesses()
 	s.failed, s.notJoined = nil, 0
+	s.rows[0].result = notRun
 	s.pidfd = -1
 
 	pid := -int(unix.ENOSYS)
@@ -146,6 +148,17 @@ func (s *script) run() (program, init child, err error) {
 		if pid = s.clone(); pid > 0 {
 			withoutClone3.Store(true)
 		}
+	}
+	if s.group != nil && pid > 0 && s.rows[0].result == notRun {
+		// Linux 6.14 and later compare how often our own cgroup has been killed
+		// with how often the new one has (kill_seq, in cgroup_css_set_fork), and
+		// kill who is born into a group that has been killed before.
+		reapChild(pid)
+		if s.pidfd >= 0 {
+			_ = unix.Close(int(s.pidfd))
+			s.pidfd = -1
+		}
+		pid = s.clone()
 	}
 	none := child{pidfd: -1}
 	if pid < 0 {
@@ -176,6 +189,9 @@ func (s *script) run() (program, init child, err error) {
 	}
 	return program, init, nil
 }
+
+// notRun is the result of a row that has not been run.
+const notRun = math.MinInt64
 
 func (s *script) forgetProcesses() {
 	s.child.Store(0)
