@@ -213,7 +213,7 @@ static const char *top(void)
 	if (!*mount_point())
 		SKIP("no cgroup2 file system is mounted");
 	path = place(parent());
-	REQUIRE(statfs(path, &st) == 0, "%s: %s", path, strerror(errno));
+	REQUIRE(path && statfs(path, &st) == 0, "%s: %s", path ? path : "", strerror(errno));
 	if (access(path, W_OK) != 0)
 		SKIP("%s is not writable: it takes root, or a delegated group in NR_TEST_CGROUP",
 		     path);
