@@ -29,6 +29,11 @@ var roles = map[string]func(){
 		refuse(unix.SYS_CLONE3, unix.ENOSYS)
 		main()
 	},
+	// As on Linux before 5.14.
+	"shepherd without cgroup.kill": func() {
+		withoutCgroupKill = true
+		main()
+	},
 }
 
 func role() func() { return roles[os.Args[0]] }
