@@ -915,10 +915,14 @@ class Process(asyncio.subprocess.Process):
         if reader is None:
             return None
         assert isinstance(reader, StreamReader)
+        pieces = []
         try:
-            return await reader.read()
+            # Piece by piece they don't go by way of the reader's buffer.
+            while piece := await reader.read(_READ_MAX):
+                pieces.append(piece)
         except OutputLimitExceeded:
-            return reader._take()
+            pieces.append(reader._take())
+        return b"".join(pieces)
 
     def stop(self) -> None:
         """Begins to end the tree: SIGTERM, kill_timeout seconds, SIGKILL. Returns at once."""
