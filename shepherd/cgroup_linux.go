@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,13 +55,23 @@ func groupError(err error, format string, args ...any) *stepError {
 	if !ok {
 		errno = unix.EIO
 	}
-	return &stepError{errno, step{name: "cgroup: " + fmt.Sprintf(format, args...)}}
+	return &stepError{errno: errno, step: step{name: "cgroup: " + fmt.Sprintf(format, args...)}}
+}
+
+// finally is groupError for what would fail again.
+func finally(err error, format string, args ...any) *stepError {
+	e := groupError(err, format, args...)
+	e.final = true
+	return e
 }
 
 // permission explains what to do about an errno of a cgroup's files.
 func permission(err error, dir string) string {
-	if err == unix.EACCES || err == unix.EPERM || err == unix.EROFS {
+	switch err {
+	case unix.EACCES, unix.EPERM:
 		return " (" + dir + " is not delegated to this user, see docs/cgroups.md)"
+	case unix.EROFS:
+		return " (it is mounted read-only, as in most containers, see docs/cgroups.md)"
 	}
 	return ""
 }
@@ -77,30 +86,22 @@ func newCgroup(r *wire.SpawnRequest) (*cgroup, error) {
 		return nil, err
 	}
 	g := &cgroup{fd: -1, procs: -1, events: -1, kill: -1}
-	// The last program of a made group may take it away between two steps.
-	for range 10 {
-		if err = g.make(mount, r); err == nil {
+	// The last program of a made group, whosever it is, may take the group away
+	// between two steps.
+	var failure *stepError
+	for range 100 {
+		if failure = g.make(mount, r); failure == nil {
 			return g, nil
 		}
 		g.discard()
-		if e, ok := err.(*stepError); !ok || e.errno != unix.ENOENT && e.errno != unix.ENODEV || !g.lost(mount) {
+		if failure.final || failure.errno != unix.ENOENT && failure.errno != unix.ENODEV {
 			break
 		}
 	}
-	return nil, err
+	return nil, failure
 }
 
-// lost tells whether a directory that was there has gone meanwhile.
-func (g *cgroup) lost(mount string) bool {
-	for dir := g.dir; len(dir) > len(mount); dir = path.Dir(dir) {
-		if unix.Access(dir, unix.F_OK) != nil {
-			return true
-		}
-	}
-	return false
-}
-
-func (g *cgroup) make(mount string, r *wire.SpawnRequest) error {
+func (g *cgroup) make(mount string, r *wire.SpawnRequest) *stepError {
 	*g = cgroup{dir: mount, fd: -1, procs: -1, events: -1, kill: -1}
 	base := -1
 	for _, name := range strings.Split(r.CgroupBase+r.CgroupPath, "/") {
@@ -156,7 +157,7 @@ func (g *cgroup) make(mount string, r *wire.SpawnRequest) error {
 }
 
 // enter goes to a directory below, and makes it if it isn't there.
-func (g *cgroup) enter(name string) error {
+func (g *cgroup) enter(name string) *stepError {
 	parent := g.dir
 	g.dir += "/" + name
 	switch err := unix.Mkdir(g.dir, 0o755); err {
@@ -185,7 +186,7 @@ func (g *cgroup) open(name string, flags int) (int, error) {
 
 // set writes an interface file, after it has enabled the controller that makes
 // that file.
-func (g *cgroup) set(mount, name, value string) error {
+func (g *cgroup) set(mount, name, value string) *stepError {
 	file := g.dir + "/" + name
 	if unix.Access(file, unix.F_OK) != nil {
 		controller, _, _ := strings.Cut(name, ".")
@@ -195,11 +196,10 @@ func (g *cgroup) set(mount, name, value string) error {
 	}
 	fd, err := g.open(name, unix.O_WRONLY)
 	if err != nil {
-		what := permission(err, g.dir)
-		if err == unix.ENOENT {
-			what = " (no such setting)"
+		if err == unix.ENOENT && unix.Access(g.dir+"/cgroup.procs", unix.F_OK) == nil {
+			return finally(err, "open %s (no such setting)", file)
 		}
-		return groupError(err, "open %s%s", file, what)
+		return groupError(err, "open %s%s", file, permission(err, g.dir))
 	}
 	defer unix.Close(fd)
 	if _, err := unix.Write(fd, []byte(value)); err != nil {
@@ -209,14 +209,14 @@ func (g *cgroup) set(mount, name, value string) error {
 }
 
 // enable hands a controller down to our directory.
-func (g *cgroup) enable(mount, controller, name string) error {
+func (g *cgroup) enable(mount, controller, name string) *stepError {
 	for dir := mount; dir != g.dir; {
 		available, err := readGroupFile(dir, "cgroup.controllers")
 		if err != nil {
 			return groupError(err, "read %s/cgroup.controllers", dir)
 		}
 		if !slices.Contains(strings.Fields(available), controller) {
-			return groupError(unix.ENOENT, "%s: controller %q is not available in %s, which has: %s (see docs/cgroups.md)",
+			return finally(unix.ENOENT, "%s: controller %q is not available in %s, which has: %s (see docs/cgroups.md)",
 				name, controller, dir, strings.Join(append(strings.Fields(available), "none")[:max(1, len(strings.Fields(available)))], " "))
 		}
 		enabled, err := readGroupFile(dir, "cgroup.subtree_control")
@@ -298,18 +298,23 @@ func (g *cgroup) forked() {
 // known twice by its number and in between by a pidfd, so nobody else is hit.
 func (g *cgroup) signal(sig unix.Signal) unix.Errno {
 	if sig == unix.SIGKILL && g.kill >= 0 {
-		if _, err := unix.Write(g.kill, []byte("1")); err == nil {
+		switch _, err := unix.Write(g.kill, []byte("1")); err {
+		case nil:
 			return 0
+		case unix.ENODEV:
+			return unix.ESRCH // somebody has removed it
 		}
 	}
+	// Not by its path, where another may be by now.
+	dir := "/proc/self/fd/" + strconv.Itoa(g.fd)
 	pidfds := make(map[int]int)
-	for _, pid := range processesOf(g.dir) {
+	for _, pid := range processesOf(dir) {
 		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
 			pidfds[pid] = fd
 		}
 	}
 	errno := unix.ESRCH
-	for _, pid := range processesOf(g.dir) {
+	for _, pid := range processesOf(dir) {
 		if fd, known := pidfds[pid]; known {
 			err := unix.PidfdSendSignal(fd, sig, nil, 0)
 			if e, _ := err.(unix.Errno); errno != 0 && e != unix.ESRCH {

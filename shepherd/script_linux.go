@@ -81,6 +81,7 @@ func (r *row) tolerate(errnos ...unix.Errno) {
 type stepError struct {
 	errno unix.Errno
 	step  step
+	final bool // it would fail again
 }
 
 func (e *stepError) Error() string {
@@ -165,7 +166,7 @@ func (s *script) run() (program, init child, err error) {
 		if errno := unix.Errno(-pid); s.group != nil && s.flags == 0 && errno != unix.ENOMEM {
 			return none, none, s.group.joinError(errno)
 		}
-		return none, none, &stepError{unix.Errno(-pid), s.cloneStep()}
+		return none, none, &stepError{errno: unix.Errno(-pid), step: s.cloneStep()}
 	}
 	program, init = child{pid, int(s.pidfd)}, none
 	if s.program.child > 0 {
@@ -179,7 +180,7 @@ func (s *script) run() (program, init child, err error) {
 	} else if s.failed != nil {
 		err = s.failure()
 	} else if errno := cmp.Or(program.open(), init.open()); errno != nil {
-		err = &stepError{errno.(unix.Errno), step{name: "pidfd_open"}}
+		err = &stepError{errno: errno.(unix.Errno), step: step{name: "pidfd_open"}}
 	}
 	if err != nil {
 		// The init can't be reaped as long as there is anything in its namespace.
@@ -300,7 +301,7 @@ func (s *script) failure() error {
 			}
 		}
 	}
-	return &stepError{errno, s.steps[index]}
+	return &stepError{errno: errno, step: s.steps[index]}
 }
 
 // blockingVfork is vforkScript with the Go scheduler told that this thread is

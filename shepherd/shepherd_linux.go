@@ -580,7 +580,7 @@ func (s *shepherd) expect(leader, init child) error {
 		if err := unix.EpollCtl(s.ends, unix.EPOLL_CTL_ADD, c.pidfd, &event); err != nil {
 			leader.discard()
 			init.discard()
-			return &stepError{err.(unix.Errno), step{name: "epoll_ctl"}}
+			return &stepError{errno: err.(unix.Errno), step: step{name: "epoll_ctl"}}
 		}
 	}
 	return nil
