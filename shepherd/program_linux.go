@@ -222,6 +222,11 @@ func (s *shepherd) abandon(p *program) {
 
 // ended reaps a program, after it has killed the rest of its group.
 func (s *shepherd) ended(p *program) {
+	// What the host has said before: that may be why it has ended, as when the
+	// host closes the pipe of a program with too much output.
+	if p.socket >= 0 {
+		s.serveProgram(p)
+	}
 	if !p.linger {
 		// Before the leader is reaped, while its number is still this group's.
 		_ = unix.Kill(-p.pid, unix.SIGKILL)

@@ -667,6 +667,34 @@ TEST(limit_exceeded_ends_the_program)
 	release(p);
 }
 
+static void go_on(void *shepherd)
+{
+	kill(*(pid_t *)shepherd, SIGCONT);
+}
+
+/* The program dies of the closed pipe before the shepherd gets to kill it. */
+TEST(limit_is_the_reason_also_when_the_stream_is_closed_at_once)
+{
+	for (int i = 0; i < 20; i++) {
+		nr_proc p = spawn(OPTIONS(.argv = ARGV("yes"), .output_limit = 1000));
+		pid_t *shepherd = check_alloc(sizeof *shepherd);
+		pid_t pid = nr_pid(p);
+		struct buffer out = { 0 };
+		nr_outcome how;
+
+		*shepherd = shepherd_of(p);
+		check_defer(go_on, shepherd);
+		REQUIRE(kill(*shepherd, SIGSTOP) == 0);
+		CHECK_EQ_INT(read_to_end(p, NR_STDOUT, &out), -EFBIG);
+		CHECK_EQ_INT(nr_close(p, NR_STDOUT), 0);
+		EVENTUALLY(proc_state(pid) == 'Z');
+		go_on(shepherd);
+		how = wait_end(p);
+		CHECK_EQ_INT(how.reason, NR_REASON_OUTPUT, "round %d, signal %d", i, how.signal);
+		release(p);
+	}
+}
+
 TEST(limit_exceeded_ends_the_whole_group)
 {
 	nr_proc p = spawn(OPTIONS(.argv = SH("sleep 100 & yes; wait"), .output_limit = 10000));
