@@ -81,7 +81,7 @@ targets_exist() {
 	local target status=0
 	# `make demo` in a sentence, or at the beginning of a line of a block.
 	while read -r target; do
-		if ! grep -qE "^([a-z-]+ )*$target( [a-z-]+)*:" "$ROOT/Makefile"; then
+		if ! grep -qE "^([a-z-]+ )*$target( [a-z-]+)*:" "$ROOT/Makefile" "$ROOT"/bindings/*/*.mk; then
 			echo "there is no target $target"
 			status=1
 		fi
