@@ -915,14 +915,10 @@ class Process(asyncio.subprocess.Process):
         if reader is None:
             return None
         assert isinstance(reader, StreamReader)
-        pieces = []
         try:
-            # Piece by piece they don't go by way of the reader's buffer.
-            while piece := await reader.read(_READ_MAX):
-                pieces.append(piece)
+            return await reader.read()
         except OutputLimitExceeded:
-            pieces.append(reader._take())
-        return b"".join(pieces)
+            return reader._take()
 
     def stop(self) -> None:
         """Begins to end the tree: SIGTERM, kill_timeout seconds, SIGKILL. Returns at once."""
