@@ -628,11 +628,10 @@ func (s *shepherd) reap() {
 				naps = 1
 			}
 		case err != nil: // EINTR
-		case s.isProgram(pid):
-			naps = 1
+		case s.isProgram(pid) || !reapOrphan(pid):
+			naps = 1 // a program; perhaps it has been reaped meanwhile
 		default:
 			naps = 0
-			_, _ = unix.Wait4(pid, nil, unix.WNOHANG|unix.WALL, nil)
 			s.finishWaned()
 			s.exitWhenDone()
 		}
@@ -646,6 +645,11 @@ func (s *shepherd) reap() {
 			s.nap(pause)
 		}
 	}
+}
+
+func reapOrphan(pid int) bool {
+	got, err := unix.Wait4(pid, nil, unix.WNOHANG|unix.WALL, nil)
+	return err == nil && got == pid
 }
 
 func (s *shepherd) nap(d time.Duration) {
