@@ -602,7 +602,7 @@ func (s *shepherd) unexpect(c *child, p *program) {
 // the longer it naps.
 const (
 	napTime         = 5 * time.Millisecond
-	napTimeForChild = 20 * time.Microsecond
+	napTimeForChild = 100 * time.Microsecond
 )
 
 // drowsyNaps is how many naps without any child it takes to fall asleep.
