@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -152,7 +153,8 @@ func (g *cgroup) make(mount string, r *wire.SpawnRequest) *stepError {
 	if !withoutCgroupKill {
 		g.kill, _ = g.open("cgroup.kill", unix.O_WRONLY)
 	}
-	g.oomKills = g.countOOMKills()
+	events, _ := readGroupFile(g.dir, "memory.events") // there may be no such controller
+	g.oomKills = countOOMKills(events)
 	return nil
 }
 
@@ -211,13 +213,13 @@ func (g *cgroup) set(mount, name, value string) *stepError {
 // enable hands a controller down to our directory.
 func (g *cgroup) enable(mount, controller, name string) *stepError {
 	for dir := mount; dir != g.dir; {
-		available, err := readGroupFile(dir, "cgroup.controllers")
+		text, err := readGroupFile(dir, "cgroup.controllers")
 		if err != nil {
 			return groupError(err, "read %s/cgroup.controllers", dir)
 		}
-		if !slices.Contains(strings.Fields(available), controller) {
+		if available := strings.Fields(text); !slices.Contains(available, controller) {
 			return finally(unix.ENOENT, "%s: controller %q is not available in %s, which has: %s (see docs/cgroups.md)",
-				name, controller, dir, strings.Join(append(strings.Fields(available), "none")[:max(1, len(strings.Fields(available)))], " "))
+				name, controller, dir, cmp.Or(strings.Join(available, " "), "none"))
 		}
 		enabled, err := readGroupFile(dir, "cgroup.subtree_control")
 		if err != nil {
@@ -378,9 +380,9 @@ func groupsBelow(dir string) []string {
 	})
 }
 
-func (g *cgroup) countOOMKills() uint64 {
-	text, _ := readGroupFile(g.dir, "memory.events")
-	for line := range strings.Lines(text) {
+// countOOMKills finds that in the text of memory.events.
+func countOOMKills(events string) uint64 {
+	for line := range strings.Lines(events) {
 		if number, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok {
 			n, _ := strconv.ParseUint(number, 10, 64)
 			return n
@@ -404,8 +406,11 @@ func (g *cgroup) conclude(e *wire.Exited) {
 		e.Cgroup = append(e.Cgroup, name, text)
 	}
 	e.Usage.MaxRSS = ^uint64(0)
+	var oomKills uint64
 	for i := 0; i < len(e.Cgroup); i += 2 {
 		switch name, text := e.Cgroup[i], e.Cgroup[i+1]; name {
+		case "memory.events":
+			oomKills = countOOMKills(text)
 		case "cpu.stat":
 			e.Usage.SetCgroupTimes(text)
 		case "memory.peak":
@@ -415,7 +420,7 @@ func (g *cgroup) conclude(e *wire.Exited) {
 		}
 	}
 	// Whoever handles the death of a member well has not died of it.
-	if e.Reason == wire.ReasonOwn && (e.Signal == int32(unix.SIGKILL) || e.Code > 0) && g.countOOMKills() > g.oomKills {
+	if e.Reason == wire.ReasonOwn && (e.Signal == int32(unix.SIGKILL) || e.Code > 0) && oomKills > g.oomKills {
 		e.Reason = wire.ReasonOOM
 	}
 }

@@ -272,8 +272,7 @@ func (s *shepherd) serve(fd int) {
 	case fd == s.control:
 		s.serveControl()
 	case fd == s.wakeup:
-		var count [8]byte
-		_, _ = unix.Read(s.wakeup, count[:])
+		acknowledge(s.wakeup)
 	case fd == s.host, fd == s.guardian:
 		s.hostDied()
 	default:
@@ -283,9 +282,18 @@ func (s *shepherd) serve(fd int) {
 	}
 }
 
-func (s *shepherd) wake() {
+func (s *shepherd) wake()        { notify(s.wakeup) }
+func (s *shepherd) hurryReaper() { notify(s.hurry) }
+
+// notify makes an eventfd readable, acknowledge ends that.
+func notify(eventfd int) {
 	one := [8]byte{1}
-	_, _ = unix.Write(s.wakeup, one[:])
+	_, _ = unix.Write(eventfd, one[:])
+}
+
+func acknowledge(eventfd int) {
+	var count [8]byte
+	_, _ = unix.Read(eventfd, count[:])
 }
 
 func (s *shepherd) serveControl() {
@@ -656,14 +664,8 @@ func (s *shepherd) nap(d time.Duration) {
 	timeout := unix.NsecToTimespec(int64(d))
 	n, _ := unix.Ppoll([]unix.PollFd{{Fd: int32(s.hurry), Events: unix.POLLIN}}, &timeout, nil)
 	if n > 0 {
-		var count [8]byte
-		_, _ = unix.Read(s.hurry, count[:])
+		acknowledge(s.hurry)
 	}
-}
-
-func (s *shepherd) hurryReaper() {
-	one := [8]byte{1}
-	_, _ = unix.Write(s.hurry, one[:])
 }
 
 // inFlight tells whether pid is a child whose worker has not come back.
