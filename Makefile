@@ -118,13 +118,16 @@ SEED ?=
 chaos: tests ## N rounds of random trees, hosts and faults; SEED= replays one
 	$(BUILD)/tests/chaos -n $(N) $(if $(SEED),-s $(SEED))
 
-$(BUILD)/bench/%: tests/bench/%.c $(BUILD)/libnetrunner.so include/netrunner.h
+# Measuring: see tests/bench/run.py.
+$(BUILD)/bench/%: tests/bench/%.c tests/bench/bench.c tests/bench/bench.h $(BUILD)/libnetrunner.so include/netrunner.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -o $@ $< -L $(BUILD) -lnetrunner -Wl,-rpath,'$$ORIGIN/..'
+	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -o $@ $< tests/bench/bench.c -L $(BUILD) -lnetrunner -lutil -Wl,-rpath,'$$ORIGIN/..'
 
-.PHONY: bench
-bench: all $(BUILD)/bench/teardown ## measure; on a machine that has nothing else to do
-	$(BUILD)/bench/teardown
+$(BUILD)/bench/program: tests/bench/program.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(C_WARNINGS) -static -o $@ $<
+
+BENCHES := $(addprefix $(BUILD)/bench/,spawn stream idle start teardown program)
 
 .PHONY: check
 check: ## formatting and static checks
