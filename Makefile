@@ -118,16 +118,33 @@ SEED ?=
 chaos: tests ## N rounds of random trees, hosts and faults; SEED= replays one
 	$(BUILD)/tests/chaos -n $(N) $(if $(SEED),-s $(SEED))
 
-# Measuring: see tests/bench/run.py.
-$(BUILD)/bench/%: tests/bench/%.c tests/bench/bench.c tests/bench/bench.h $(BUILD)/libnetrunner.so include/netrunner.h
+# What measures, see tests/bench/run.py.
+BENCH_SUPPORT := tests/bench/bench.c tests/bench/proc.c
+$(BUILD)/bench/%: tests/bench/%.c $(BENCH_SUPPORT) $(wildcard tests/bench/*.h) $(BUILD)/libnetrunner.so include/netrunner.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -o $@ $< tests/bench/bench.c -L $(BUILD) -lnetrunner -lutil -Wl,-rpath,'$$ORIGIN/..'
+	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -o $@ $< $(BENCH_SUPPORT) -L $(BUILD) -lnetrunner -lutil \
+		-Wl,-rpath,'$$ORIGIN/..'
+
+# Not linked with the library: it loads it.
+$(BUILD)/bench/start: tests/bench/start.c tests/bench/proc.c tests/bench/proc.h include/netrunner.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -o $@ $< tests/bench/proc.c -ldl
 
 $(BUILD)/bench/program: tests/bench/program.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(C_WARNINGS) -static -o $@ $<
 
 BENCHES := $(addprefix $(BUILD)/bench/,spawn stream idle start teardown program)
+
+ONLY ?=
+.PHONY: bench
+bench: all $(BENCHES) ## measure, beside peers; ONLY=spawn one part; on a machine that has nothing else to do
+	@BUILD=$(BUILD) tests/bench/prepare.sh
+	@BUILD=$(BUILD) python3 tests/bench/run.py $(ONLY)
+
+.PHONY: benchdocs
+benchdocs: ## put what was measured last into docs/performance.md and the README
+	@BUILD=$(BUILD) python3 tests/bench/report.py
 
 .PHONY: check
 check: ## formatting and static checks

@@ -11,83 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <termios.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bench.h"
 
 extern char **environ;
-
-_Noreturn void fail(const char *what, int64_t error)
-{
-	fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what,
-		strerror((int)(error < 0 ? -error : error)));
-	exit(1);
-}
-
-int64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
-
-long number(const char *text)
-{
-	char *end;
-	long n = strtol(text, &end, 10);
-
-	if (*text == '\0' || *end != '\0' || n < 0)
-		fail(text, EINVAL);
-	return n;
-}
-
-pid_t parent_of(pid_t pid)
-{
-	char path[64], text[512];
-	int fd, parent = 0;
-	ssize_t n;
-
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = read(fd, text, sizeof text - 1);
-	close(fd);
-	text[n > 0 ? n : 0] = '\0';
-	if (strrchr(text, ')'))
-		sscanf(strrchr(text, ')') + 1, " %*c %d", &parent);
-	return parent;
-}
-
-void allow_descriptors(unsigned n)
-{
-	struct rlimit limit;
-
-	getrlimit(RLIMIT_NOFILE, &limit);
-	if (setrlimit(RLIMIT_NOFILE,
-		      &(struct rlimit){ .rlim_cur = n > limit.rlim_max ? n : limit.rlim_max,
-					.rlim_max = n > limit.rlim_max ? n : limit.rlim_max }) == 0)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-void touch_memory(long mib)
-{
-	size_t size = (size_t)mib << 20;
-	void *memory;
-
-	if (mib == 0)
-		return;
-	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (memory == MAP_FAILED)
-		fail("mmap", errno);
-	memset(memory, 1, size);
-}
 
 /* The plain ways: the host's own children. */
 
@@ -221,7 +151,8 @@ static pid_t pid_plain(struct program *p)
 
 /* Ours. */
 
-static void start_with(struct program *p, const char *const *argv, uint32_t pipe_size, uint64_t flags)
+static void start_with(struct program *p, const char *const *argv, uint32_t pipe_size,
+		       uint64_t flags)
 {
 	nr_options o = { .size = sizeof o,
 			 .flags = flags,
@@ -326,15 +257,15 @@ static pid_t pid_ours(struct program *p)
 	return nr_pid(p->id);
 }
 
-#define PLAIN(START)                                                                     \
-	.start = START, .start_pty = start_forkpty, .read = read_plain,                  \
-	.write = write_plain, .close_stdin = close_stdin_plain, .wait = wait_plain,      \
-	.release = release_plain, .pid = pid_plain, .wait_any = wait_any_plain
+#define PLAIN(START)                                                                          \
+	.start = START, .start_pty = start_forkpty, .read = read_plain, .write = write_plain, \
+	.close_stdin = close_stdin_plain, .wait = wait_plain, .release = release_plain,       \
+	.pid = pid_plain, .wait_any = wait_any_plain
 
-#define OURS(START)                                                                  \
-	.start = START, .start_pty = start_pty_ours, .read = read_ours,              \
-	.write = write_ours, .close_stdin = close_stdin_ours, .wait = wait_ours,     \
-	.release = release_ours, .pid = pid_ours, .wait_any = wait_any_ours
+#define OURS(START)                                                                          \
+	.start = START, .start_pty = start_pty_ours, .read = read_ours, .write = write_ours, \
+	.close_stdin = close_stdin_ours, .wait = wait_ours, .release = release_ours,         \
+	.pid = pid_ours, .wait_any = wait_any_ours
 
 static const struct way ways[] = {
 	{ .name = "posix_spawn", PLAIN(start_spawn) },

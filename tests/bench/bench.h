@@ -14,26 +14,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define COUNT_OF(a) (sizeof(a) / sizeof(a)[0])
+#include "proc.h"
 
 /* Spawns before the first that counts. */
 #define WARM_UP 3
 
-_Noreturn void fail(const char *what, int64_t error);
-int64_t now_ns(void);
-long number(const char *text);
-pid_t parent_of(pid_t pid);
-
-/* The soft limit of descriptors becomes the hard one; for root, it becomes n. */
-void allow_descriptors(unsigned n);
-
-/* Memory of this process that a fork would have to copy the page tables of. */
-void touch_memory(long mib);
-
 /* A program with three pipes. */
 struct program {
-	int64_t id; /* a handle, or a process id */
-	int fds[3]; /* the host's ends; -1: closed */
+	int64_t id;      /* a handle, or a process id */
+	int fds[3];      /* the host's ends; -1: closed */
 	int64_t started; /* ns, when its start was asked for */
 };
 

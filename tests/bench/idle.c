@@ -25,23 +25,6 @@
 
 #define SPAWNS 25
 
-static long private_kib(pid_t pid)
-{
-	char path[64], line[128];
-	long sum = 0, n;
-	FILE *file;
-
-	snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
-	file = fopen(path, "re");
-	if (!file)
-		fail(path, errno);
-	while (fgets(line, sizeof line, file))
-		if (sscanf(line, "Private_Clean: %ld", &n) == 1 || sscanf(line, "Private_Dirty: %ld", &n) == 1)
-			sum += n;
-	fclose(file);
-	return sum;
-}
-
 static long descriptors(pid_t pid)
 {
 	char path[64];

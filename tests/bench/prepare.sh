@@ -37,8 +37,8 @@ peer() {
 }
 
 libuv() {
-	"${CC:-gcc}" -O2 -std=gnu11 -I include -o "$work/uv" tests/bench/peers/uv.c tests/bench/bench.c \
-		-L "$BUILD" -lnetrunner -luv -lutil -Wl,-rpath,"\$ORIGIN/.."
+	"${CC:-gcc}" -O2 -std=gnu11 -I include -o "$work/uv" tests/bench/peers/uv.c tests/bench/proc.c \
+		-luv
 }
 
 go_exec() {

@@ -16,14 +16,12 @@
  */
 
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netrunner.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -45,33 +43,6 @@ static pid_t find_shepherd(const struct way *way)
 	way->wait(&p);
 	way->release(&p);
 	return shepherd;
-}
-
-/* Of all threads of a process so far. */
-static long context_switches(pid_t pid)
-{
-	char path[300], line[128];
-	long sum = 0, n;
-	struct dirent *entry;
-	DIR *tasks;
-
-	snprintf(path, sizeof path, "/proc/%d/task", pid);
-	tasks = opendir(path);
-	while (tasks && (entry = readdir(tasks))) {
-		FILE *status;
-
-		snprintf(path, sizeof path, "/proc/%d/task/%s/status", pid, entry->d_name);
-		status = fopen(path, "re");
-		while (status && fgets(line, sizeof line, status))
-			if (sscanf(line, "voluntary_ctxt_switches: %ld", &n) == 1 ||
-			    sscanf(line, "nonvoluntary_ctxt_switches: %ld", &n) == 1)
-				sum += n;
-		if (status)
-			fclose(status);
-	}
-	if (tasks)
-		closedir(tasks);
-	return sum;
 }
 
 static void one_by_one(const struct way *way, long count, const char *const *argv)
@@ -104,10 +75,12 @@ static void one_by_one(const struct way *way, long count, const char *const *arg
 		printf("exit %.1f\n", (double)(ended - p.started) / 1e3);
 	}
 	if (shepherd)
-		printf("switches %.2f\n", (double)(context_switches(shepherd) - switches) / (double)count);
+		printf("switches %.2f\n",
+		       (double)(context_switches(shepherd) - switches) / (double)count);
 }
 
-static void side_by_side(const struct way *way, long count, long outstanding, const char *const *argv)
+static void side_by_side(const struct way *way, long count, long outstanding,
+			 const char *const *argv)
 {
 	struct program all[MAX_OUTSTANDING] = { 0 };
 	long started = -WARM_UP, ended = -WARM_UP;
@@ -149,8 +122,10 @@ int main(int argc, char **argv)
 		way = way_by_name(argv[1]);
 		side_by_side(way, number(argv[3]), number(argv[4]), (const char *const *)argv + 5);
 	} else {
-		fprintf(stderr, "usage: %s VARIANT spawn COUNT MIB FDS PROGRAM...\n"
-				"       %s VARIANT rate COUNT OUTSTANDING PROGRAM...\n", argv[0], argv[0]);
+		fprintf(stderr,
+			"usage: %s VARIANT spawn COUNT MIB FDS PROGRAM...\n"
+			"       %s VARIANT rate COUNT OUTSTANDING PROGRAM...\n",
+			argv[0], argv[0]);
 		return 2;
 	}
 	return 0;

@@ -13,7 +13,8 @@
  * "cpu", what it took of this process's time, in ms. echo: MIB through cat(1) and
  * back, "echo" in ms. turn: a byte, or a line on a terminal, through cat(1) and
  * back, "turn" in us. calls: nr_read() and nr_write() beside read(2) and write(2)
- * on the same pipe, which has bytes or room: "read_1", "nr_read_1", ... in ns.
+ * on the same pipe, which has bytes or room: "raw:read@1",
+ * "netrunner:read@1", ... in ns.
  */
 
 #define _GNU_SOURCE
@@ -100,7 +101,9 @@ static void echo(const struct way *way, long mib, const char *const *argv)
 		ssize_t r = way->read(&p, buf, sizeof buf), w = -EAGAIN;
 
 		if (to_write > 0)
-			w = way->write(&p, data, to_write < (int64_t)sizeof data ? (size_t)to_write : sizeof data);
+			w = way->write(&p, data,
+				       to_write < (int64_t)sizeof data ? (size_t)to_write
+								       : sizeof data);
 		if ((r < 0 && r != -EAGAIN) || r == 0 || (w < 0 && w != -EAGAIN))
 			fail("echo", r < 0 && r != -EAGAIN ? r : w);
 		to_read -= r > 0 ? r : 0;
@@ -109,7 +112,8 @@ static void echo(const struct way *way, long mib, const char *const *argv)
 			way->close_stdin(&p);
 		if (r < 0 && w < 0) {
 			struct pollfd fds[] = { { .fd = p.fds[1], .events = POLLIN },
-						{ .fd = to_write ? p.fds[0] : -1, .events = POLLOUT } };
+						{ .fd = to_write ? p.fds[0] : -1,
+						  .events = POLLOUT } };
 
 			wait_for(fds, 2);
 		}
@@ -183,18 +187,22 @@ static void calls(const struct way *way, long rounds, const char *const *argv)
 				move(write(far_out, buf, size * times), size * times);
 				start = now_ns();
 				for (size_t i = 0; i < times; i++)
-					move(ours ? nr_read(p.id, NR_STDOUT, buf, size) :
-						    read(p.fds[1], buf, size), size);
+					move(ours ? nr_read(p.id, NR_STDOUT, buf, size)
+						  : read(p.fds[1], buf, size),
+					     size);
 				ns = (double)(now_ns() - start) / (double)times;
 				if (round >= 0)
-					printf("%sread_%zu %.1f\n", ours ? "nr_" : "", size, ns);
+					printf("%s:read@%zu %.1f\n", ours ? "netrunner" : "raw",
+					       size, ns);
 				start = now_ns();
 				for (size_t i = 0; i < times; i++)
-					move(ours ? nr_write(p.id, buf, size) :
-						    write(p.fds[0], buf, size), size);
+					move(ours ? nr_write(p.id, buf, size)
+						  : write(p.fds[0], buf, size),
+					     size);
 				ns = (double)(now_ns() - start) / (double)times;
 				if (round >= 0)
-					printf("%swrite_%zu %.1f\n", ours ? "nr_" : "", size, ns);
+					printf("%s:write@%zu %.1f\n", ours ? "netrunner" : "raw",
+					       size, ns);
 				move(read(far_in, buf, size * times), size * times);
 			}
 		}

@@ -11,13 +11,17 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <uv.h>
 
-#include "../bench.h"
+#include "../proc.h"
+
+/* Spawns before the first that counts, as in spawn.c. */
+#define WARM_UP 3
 
 static long running, finished;
 static int64_t started, bytes, stamp;
@@ -61,7 +65,9 @@ static void start(char **argv)
 {
 	uv_process_t *process = calloc(1, sizeof *process);
 	uv_stdio_container_t stdio[3];
-	uv_process_options_t o = { .file = argv[0], .args = argv, .exit_cb = ended, .stdio = stdio, .stdio_count = 3 };
+	uv_process_options_t o = {
+		.file = argv[0], .args = argv, .exit_cb = ended, .stdio = stdio, .stdio_count = 3
+	};
 	int error;
 
 	for (int i = 0; i < 3; i++) {
