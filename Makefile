@@ -101,10 +101,11 @@ $(BUILD)/tests/chaos-gohost: $(GO_SOURCES) $(wildcard tests/chaos/gohost/*.go) i
 	CGO_ENABLED=1 CC="$(CC)" $(GO) build -race -trimpath -ldflags "-X main.version=$(VERSION)" -o $@ ./tests/chaos/gohost
 
 HELPERS := testprog hostile
+BENCHES := $(addprefix $(BUILD)/bench/,spawn stream idle start teardown program)
 
 .PHONY: tests
 tests: all $(TEST_NAMES:%=$(BUILD)/tests/%) $(HELPERS:%=$(BUILD)/tests/%) \
-	$(BUILD)/tests/chaos $(BUILD)/tests/chaos-gohost \
+	$(BUILD)/tests/chaos $(BUILD)/tests/chaos-gohost $(BENCHES) \
 	$(ASAN)/netrunner-shepherd $(TEST_NAMES:%=$(ASAN)/tests/%) $(HELPERS:%=$(ASAN)/tests/%) ## build the C tests
 
 .PHONY: test
@@ -134,8 +135,6 @@ $(BUILD)/bench/program: tests/bench/program.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(C_WARNINGS) -static -o $@ $<
 
-BENCHES := $(addprefix $(BUILD)/bench/,spawn stream idle start teardown program)
-
 ONLY ?=
 .PHONY: bench
 bench: all $(BENCHES) ## measure, beside peers; ONLY=spawn one part; on a machine that has nothing else to do
@@ -145,6 +144,10 @@ bench: all $(BENCHES) ## measure, beside peers; ONLY=spawn one part; on a machin
 .PHONY: benchdocs
 benchdocs: ## put what was measured last into docs/performance.md and the README
 	@BUILD=$(BUILD) python3 tests/bench/report.py
+
+.PHONY: benchexpect
+benchexpect: all $(BENCHES) ## store what tests/bench/counts.py counts now as what is to be expected
+	@BUILD=$(BUILD) python3 tests/bench/counts.py --expect
 
 .PHONY: check
 check: ## formatting and static checks

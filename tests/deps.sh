@@ -22,6 +22,12 @@ if ! echo 'int main(void) { return 0; }' | gcc -static -x c - -o /dev/null 2>/de
 	packages+=(libc6-dev)
 fi
 
+# Without these what needs them is skipped.
+useful=(python3:python3 strace:strace valgrind:valgrind)
+for tool in "${useful[@]}"; do
+	command -v "${tool%%:*}" >/dev/null || packages+=("${tool#*:}")
+done
+
 # The version of Go that go.mod asks for; an older one can't even say so well.
 wanted=$(sed -n 's/^go //p' "$(dirname "$0")/../go.mod")
 if ! command -v go >/dev/null; then

@@ -119,6 +119,11 @@ static void close_stdin_plain(struct program *p)
 	p->fds[0] = -1;
 }
 
+static void kill_plain(struct program *p)
+{
+	kill((pid_t)p->id, SIGKILL);
+}
+
 static void wait_plain(struct program *p)
 {
 	while (waitpid((pid_t)p->id, NULL, 0) < 0)
@@ -218,6 +223,11 @@ static void close_stdin_ours(struct program *p)
 	p->fds[0] = -1;
 }
 
+static void kill_ours(struct program *p)
+{
+	nr_kill(p->id, SIGKILL);
+}
+
 static void wait_ours(struct program *p)
 {
 	nr_outcome how = { .size = sizeof how };
@@ -259,13 +269,13 @@ static pid_t pid_ours(struct program *p)
 
 #define PLAIN(START)                                                                          \
 	.start = START, .start_pty = start_forkpty, .read = read_plain, .write = write_plain, \
-	.close_stdin = close_stdin_plain, .wait = wait_plain, .release = release_plain,       \
-	.pid = pid_plain, .wait_any = wait_any_plain
+	.close_stdin = close_stdin_plain, .kill = kill_plain, .wait = wait_plain,             \
+	.release = release_plain, .pid = pid_plain, .wait_any = wait_any_plain
 
 #define OURS(START)                                                                          \
 	.start = START, .start_pty = start_pty_ours, .read = read_ours, .write = write_ours, \
-	.close_stdin = close_stdin_ours, .wait = wait_ours, .release = release_ours,         \
-	.pid = pid_ours, .wait_any = wait_any_ours
+	.close_stdin = close_stdin_ours, .kill = kill_ours, .wait = wait_ours,               \
+	.release = release_ours, .pid = pid_ours, .wait_any = wait_any_ours
 
 static const struct way ways[] = {
 	{ .name = "posix_spawn", PLAIN(start_spawn) },

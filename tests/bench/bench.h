@@ -35,6 +35,7 @@ struct way {
 	ssize_t (*read)(struct program *p, void *buf, size_t len);
 	ssize_t (*write)(struct program *p, const void *buf, size_t len);
 	void (*close_stdin)(struct program *p);
+	void (*kill)(struct program *p); /* SIGKILL */
 	void (*wait)(struct program *p); /* for its end */
 	void (*release)(struct program *p);
 	pid_t (*pid)(struct program *p);

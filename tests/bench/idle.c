@@ -15,7 +15,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <netrunner.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,7 +99,7 @@ int main(int argc, char **argv)
 		}
 	}
 	for (long i = 0; i < count; i++)
-		kill(way->pid(&all[i]), SIGKILL);
+		way->kill(&all[i]);
 	for (long i = 0; i < count; i++) {
 		way->wait(&all[i]);
 		way->release(&all[i]);

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures netrunner and its peers, in turns, and writes $BUILD/bench/results.json.
 
-    run.py [PART]...     all parts whose names begin with one of these, or all
+    run.py [--blocks=N] [--output=DIRECTORY] [PART]...
+
+Without PART all are measured, else those whose names begin with one of these.
 
 A part is measured in blocks. In each block every variant is run once, as a
 process of its own, which takes some samples and ends, and its shepherd with it:
@@ -11,6 +13,7 @@ machine does hits all of them. Every second block runs backwards. A ratio is tha
 of the medians of one block; what is told is the median of the blocks' ratios.
 """
 
+import argparse
 import collections
 import datetime
 import json
@@ -261,7 +264,13 @@ def machine():
     }
 
 
-def main(wanted):
+def main(arguments):
+    options = argparse.ArgumentParser()
+    options.add_argument("--blocks", type=int, help="instead of each part's own number")
+    options.add_argument("--output", type=pathlib.Path, default=BENCH)
+    options.add_argument("parts", nargs="*")
+    options = options.parse_args(arguments)
+    wanted = options.parts
     parts = {name: part for name, part in PARTS.items() if not wanted or name.startswith(tuple(wanted))}
     if not parts:
         sys.exit(f"run.py: no such part; there are {', '.join(PARTS)}")
@@ -269,17 +278,17 @@ def main(wanted):
         os.nice(-10)
     except OSError:
         print("run.py: without a higher priority")
-    path = BENCH / "results.json"
+    path = options.output / "results.json"
     results = json.loads(path.read_text()) if wanted and path.exists() else {"parts": {}}
     results["machine"] = machine()
     for name, (blocks, variants) in parts.items():
         load = os.getloadavg()[0]
         date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M")
-        values = measure(name, blocks, variants)
+        values = measure(name, options.blocks or blocks, variants)
         results["parts"][name] = {"date": date, "load": round(load, 2), "values": values}
         path.write_text(json.dumps(results, indent=1) + "\n")
         print(report.text(report.Results(results), name), flush=True)
-    report.draw(report.Results(results), BENCH)
+    report.draw(report.Results(results), options.output)
     print("\n" + report.targets_text(report.Results(results)))
     print(f"\n{path}, and plots beside it; `make benchdocs` puts them into docs/")
 

@@ -20,7 +20,6 @@
 #include <fcntl.h>
 #include <netrunner.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,7 +38,7 @@ static pid_t find_shepherd(const struct way *way)
 	while (nr_pid(p.id) == -EAGAIN) /* NR_ASYNC */
 		poll(NULL, 0, 1);
 	shepherd = parent_of(way->pid(&p));
-	nr_kill(p.id, SIGKILL);
+	way->kill(&p);
 	way->wait(&p);
 	way->release(&p);
 	return shepherd;

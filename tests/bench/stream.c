@@ -143,7 +143,7 @@ static void turn(const struct way *way, long count, bool terminal, const char *c
 		if (i >= 0)
 			printf("turn %.2f\n", (double)(now_ns() - start) / 1e3);
 	}
-	kill(way->pid(&p), SIGKILL);
+	way->kill(&p);
 	way->wait(&p);
 	way->release(&p);
 }
@@ -207,7 +207,7 @@ static void calls(const struct way *way, long rounds, const char *const *argv)
 			}
 		}
 	}
-	nr_kill(p.id, SIGKILL);
+	way->kill(&p);
 	way->wait(&p);
 	way->release(&p);
 }
