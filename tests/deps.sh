@@ -22,12 +22,6 @@ if ! echo 'int main(void) { return 0; }' | gcc -static -x c - -o /dev/null 2>/de
 	packages+=(libc6-dev)
 fi
 
-# Without these what needs them is skipped.
-useful=(python3:python3 strace:strace valgrind:valgrind)
-for tool in "${useful[@]}"; do
-	command -v "${tool%%:*}" >/dev/null || packages+=("${tool#*:}")
-done
-
 # The version of Go that go.mod asks for; an older one can't even say so well.
 wanted=$(sed -n 's/^go //p' "$(dirname "$0")/../go.mod")
 if ! command -v go >/dev/null; then
@@ -43,4 +37,14 @@ fi
 if [[ ${#missing[@]} -gt 0 ]]; then
 	printf 'missing: %s\n' "${missing[@]}" >&2
 	exit 1
+fi
+
+# Tests that need one of these are skipped where it is not to be had.
+useful=()
+for tool in python3 strace valgrind; do
+	command -v "$tool" >/dev/null || useful+=("$tool")
+done
+if [[ ${#useful[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+	apt-get update -q || true
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${useful[@]}" || true
 fi
