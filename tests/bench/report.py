@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables, targets and plots of what run.py has measured.
 
-    report.py     puts $BUILD/bench/results.json into docs/performance/, draws its
-                  plots there, and fills in the parts of docs/performance.md that
-                  are between <!-- bench:NAME --> and <!-- bench -->
+report.py     puts $BUILD/bench/results.json into docs/performance/, draws its
+              plots there, and fills in the parts of docs/performance.md that
+              are between <!-- bench:NAME --> and <!-- bench -->
 """
 
 import dataclasses
@@ -120,49 +120,43 @@ VIEWS = {
     ),
     "languages-spawn": View("languages-spawn", "Spawn of /bin/true, by language", "posix_spawn", SPAWN),
     "languages-read": View(
-        "languages-read", "256 MiB of output, by language", "posix_spawn", {"read": "MiB/s", "cpu": "the host's CPU, ms"}
+        "languages-read",
+        "256 MiB of output, by language",
+        "posix_spawn",
+        {"read": "MiB/s", "cpu": "the host's CPU, ms"},
     ),
     "languages-echo": View("languages-echo", "10 MiB through cat and back, by language", "posix_spawn", {"echo": "ms"}),
-    "languages-turn": View("languages-turn", "One byte through cat and back, by language", "posix_spawn", {"turn": "µs"}),
+    "languages-turn": View(
+        "languages-turn", "One byte through cat and back, by language", "posix_spawn", {"turn": "µs"}
+    ),
 }
 
-# What, "<=" or ">=", how much, and how it is calculated.
-TARGETS = [
-    ("spawn of /bin/true, x posix_spawn", "<=", 1.15, lambda r: r.ratio("spawn", "netrunner", "exit", "posix_spawn")),
-    ("spawn of a tiny program, x posix_spawn", "<=", 1.6, lambda r: r.ratio("spawn-tiny", "netrunner", "exit", "posix_spawn")),
-    ("the same, host of 2 GiB (/bin/true)", "<=", 1.2, lambda r: r.ratio("spawn-big", "netrunner", "exit", "posix_spawn")),
-    ("the same, host of 10,000 descriptors", "<=", 0.6, lambda r: r.ratio("spawn-fds", "netrunner", "exit", "posix_spawn")),
-    ("NR_ASYNC blocks the caller, x posix_spawn", "<=", 0.4, lambda r: r.ratio("spawn", "netrunner-async", "blocked", "posix_spawn")),
-    ("context switches of the shepherd per spawn", "<=", 4.5, lambda r: r.median("spawn", "netrunner", "switches")),
-    ("spawn beside 1,000 idle programs, x beside 1", "<=", 1.2, lambda r: r.ratio("idle", "netrunner", "exit@1000", "netrunner", "exit@1")),
-    ("spawn beside 5,000 idle programs, x beside 1", "<=", 1.2, lambda r: r.ratio("idle", "netrunner", "exit@5000", "netrunner", "exit@1")),
-    ("shepherd and guardian with one program, KiB", "<=", 5120, lambda r: shepherds(r)),
-    ("shepherd's memory per idle program, KiB", "<=", 1, lambda r: r.each("idle", "netrunner", "shepherd_kib", 5000)),
-    ("descriptors per idle program, host", "<=", 4, lambda r: r.each("idle", "netrunner", "host_fds", 5000)),
-    ("descriptors per idle program, shepherd", "<=", 2, lambda r: r.each("idle", "netrunner", "shepherd_fds", 5000)),
-    ("/bin/true per second, 64 outstanding, x posix_spawn", ">=", 1.0, lambda r: r.ratio("rate", "netrunner", "rate@64", "posix_spawn")),
-    ("the same with NR_ASYNC", ">=", 1.0, lambda r: r.ratio("rate", "netrunner-async", "rate@64", "posix_spawn")),
-    ("tiny programs per second, 64 outstanding, x posix_spawn", ">=", 1.3, lambda r: r.ratio("rate-tiny", "netrunner", "rate@64", "posix_spawn")),
-    ("the same with NR_ASYNC", ">=", 1.3, lambda r: r.ratio("rate-tiny", "netrunner-async", "rate@64", "posix_spawn")),
-    ("throughput, 1 MiB pipe, x read(2)", ">=", 0.97, lambda r: r.ratio("read", "netrunner, 1 MiB pipe", "read", "read(2), 1 MiB pipe")),
-    ("throughput by default, x read(2) of a 64 KiB pipe", ">=", 2.5, lambda r: r.ratio("read", "netrunner", "read", "read(2)")),
-    ("nr_read of 1 B over read(2), ns", "<=", 60, lambda r: r.difference("calls", "netrunner", "read@1", "raw")),
-    ("nr_write of 1 B over write(2), ns", "<=", 60, lambda r: r.difference("calls", "netrunner", "write@1", "raw")),
-    ("round trip by pipes, x raw", "<=", 1.1, lambda r: r.ratio("turn", "netrunner", "turn", "posix_spawn")),
-    ("round trip by a terminal, x raw", "<=", 1.1, lambda r: r.ratio("turn-pty", "netrunner", "turn", "posix_spawn")),
-    ("host death with 1,000 programs, x kill loop", "<=", 1.3, lambda r: quotient(r, "teardown", "death@1000", "kill")),
-    ("dlopen, ms", "<=", 1, lambda r: r.median("start", "netrunner", "dlopen")),
-    ("first spawn, ms", "<=", 6, lambda r: r.median("start", "netrunner", "first")),
-    ("private memory added to the host, KiB", "<=", 4096, lambda r: r.median("start", "netrunner", "kib")),
-    ("wake-ups of an idle host per second", "<=", 0.1, lambda r: r.median("start-idle", "netrunner", "host_wakeups")),
-    ("netrunner.asyncio, spawn, x asyncio", "<=", 0.8, lambda r: r.ratio("languages-spawn", "netrunner.asyncio", "exit", "asyncio")),
-    ("netrunner.asyncio, throughput, x asyncio", ">=", 3, lambda r: r.ratio("languages-read", "netrunner.asyncio", "read", "asyncio")),
-    ("Elixir, spawn, x System.cmd", "<=", 1, lambda r: r.ratio("languages-spawn", "Elixir NetRunner.run", "exit", "Elixir System.cmd")),
-    ("Erlang, spawn, x System.cmd", "<=", 1, lambda r: r.ratio("languages-spawn", "Erlang netrunner:run", "exit", "Elixir System.cmd")),
-    ("Elixir, throughput, x port", ">=", 2, lambda r: r.ratio("languages-read", "Elixir NetRunner.stream", "read", "Erlang port")),
-    ("Rust, spawn, x C", "<=", 1.05, lambda r: r.ratio("languages-spawn", "Rust netrunner", "exit", "netrunner")),
-    ("Rust, throughput, x C", ">=", 0.95, lambda r: r.ratio("languages-read", "Rust netrunner", "read", "netrunner")),
-]
+
+def ratio(*what):
+    """Like what follows, one of the calculations of Results, to be done later."""
+    return lambda r: r.ratio(*what)
+
+
+def median(*what):
+    return lambda r: r.median(*what)
+
+
+def difference(*what):
+    return lambda r: r.difference(*what)
+
+
+def each(*what):
+    return lambda r: r.each(*what)
+
+
+def quotient(part, metric, base):
+    """Of medians: teardown takes turns in itself, and is one block."""
+
+    def calculate(r):
+        ours, theirs = r.median(part, "netrunner", metric), r.median(part, base, metric)
+        return ours / theirs if ours and theirs else None
+
+    return calculate
 
 
 def shepherds(r):
@@ -170,10 +164,98 @@ def shepherds(r):
     return None if None in both else sum(both)
 
 
-def quotient(r, part, metric, base):
-    """Of medians: teardown takes turns in itself, and is one block."""
-    ours, theirs = r.median(part, "netrunner", metric), r.median(part, base, metric)
-    return ours / theirs if ours and theirs else None
+# What, "<=" or ">=", how much, and how it is calculated.
+TARGETS = [
+    ("spawn of /bin/true, x posix_spawn", "<=", 1.15, ratio("spawn", "netrunner", "exit", "posix_spawn")),
+    ("spawn of a tiny program, x posix_spawn", "<=", 1.6, ratio("spawn-tiny", "netrunner", "exit", "posix_spawn")),
+    ("spawn of /bin/true, host of 2 GiB", "<=", 1.2, ratio("spawn-big", "netrunner", "exit", "posix_spawn")),
+    (
+        "spawn of /bin/true, host of 10,000 descriptors",
+        "<=",
+        0.6,
+        ratio("spawn-fds", "netrunner", "exit", "posix_spawn"),
+    ),
+    (
+        "NR_ASYNC blocks the caller, x posix_spawn",
+        "<=",
+        0.4,
+        ratio("spawn", "netrunner-async", "blocked", "posix_spawn"),
+    ),
+    ("context switches of the shepherd per spawn", "<=", 4.5, median("spawn", "netrunner", "switches")),
+    (
+        "spawn beside 1,000 idle programs, x beside 1",
+        "<=",
+        1.2,
+        ratio("idle", "netrunner", "exit@1000", "netrunner", "exit@1"),
+    ),
+    (
+        "spawn beside 5,000 idle programs, x beside 1",
+        "<=",
+        1.2,
+        ratio("idle", "netrunner", "exit@5000", "netrunner", "exit@1"),
+    ),
+    ("shepherd and guardian with one program, KiB", "<=", 5120, shepherds),
+    ("shepherd's memory per idle program, KiB", "<=", 1, each("idle", "netrunner", "shepherd_kib", 5000)),
+    ("descriptors per idle program, host", "<=", 4, each("idle", "netrunner", "host_fds", 5000)),
+    ("descriptors per idle program, shepherd", "<=", 2, each("idle", "netrunner", "shepherd_fds", 5000)),
+    (
+        "/bin/true per second, 64 outstanding, x posix_spawn",
+        ">=",
+        1.0,
+        ratio("rate", "netrunner", "rate@64", "posix_spawn"),
+    ),
+    ("the same with NR_ASYNC", ">=", 1.0, ratio("rate", "netrunner-async", "rate@64", "posix_spawn")),
+    (
+        "tiny programs per second, 64 outstanding, x posix_spawn",
+        ">=",
+        1.3,
+        ratio("rate-tiny", "netrunner", "rate@64", "posix_spawn"),
+    ),
+    ("the same with NR_ASYNC", ">=", 1.3, ratio("rate-tiny", "netrunner-async", "rate@64", "posix_spawn")),
+    (
+        "throughput, 1 MiB pipe, x read(2)",
+        ">=",
+        0.97,
+        ratio("read", "netrunner, 1 MiB pipe", "read", "read(2), 1 MiB pipe"),
+    ),
+    ("throughput by default, x read(2) of a 64 KiB pipe", ">=", 2.5, ratio("read", "netrunner", "read", "read(2)")),
+    ("nr_read of 1 B over read(2), ns", "<=", 60, difference("calls", "netrunner", "read@1", "raw")),
+    ("nr_write of 1 B over write(2), ns", "<=", 60, difference("calls", "netrunner", "write@1", "raw")),
+    ("round trip by pipes, x raw", "<=", 1.1, ratio("turn", "netrunner", "turn", "posix_spawn")),
+    ("round trip by a terminal, x raw", "<=", 1.1, ratio("turn-pty", "netrunner", "turn", "posix_spawn")),
+    ("host death with 1,000 programs, x kill loop", "<=", 1.3, quotient("teardown", "death@1000", "kill")),
+    ("dlopen, ms", "<=", 1, median("start", "netrunner", "dlopen")),
+    ("first spawn, ms", "<=", 6, median("start", "netrunner", "first")),
+    ("private memory added to the host, KiB", "<=", 4096, median("start", "netrunner", "kib")),
+    ("wake-ups of an idle host per second", "<=", 0.1, median("start-idle", "netrunner", "host_wakeups")),
+    (
+        "netrunner.asyncio, spawn, x asyncio",
+        "<=",
+        0.8,
+        ratio("languages-spawn", "netrunner.asyncio", "exit", "asyncio"),
+    ),
+    (
+        "netrunner.asyncio, throughput, x asyncio",
+        ">=",
+        3,
+        ratio("languages-read", "netrunner.asyncio", "read", "asyncio"),
+    ),
+    (
+        "Elixir, spawn, x System.cmd",
+        "<=",
+        1,
+        ratio("languages-spawn", "Elixir NetRunner.run", "exit", "Elixir System.cmd"),
+    ),
+    (
+        "Erlang, spawn, x System.cmd",
+        "<=",
+        1,
+        ratio("languages-spawn", "Erlang netrunner:run", "exit", "Elixir System.cmd"),
+    ),
+    ("Elixir, throughput, x port", ">=", 2, ratio("languages-read", "Elixir NetRunner.stream", "read", "Erlang port")),
+    ("Rust, spawn, x C", "<=", 1.05, ratio("languages-spawn", "Rust netrunner", "exit", "netrunner")),
+    ("Rust, throughput, x C", ">=", 0.95, ratio("languages-read", "Rust netrunner", "read", "netrunner")),
+]
 
 
 def figure(x):
@@ -211,12 +293,28 @@ def idle_rows(results):
     heading = ["", *(f"{n:,} idle" for n in numbers), "each more"]
     lines = []
     for what, name in (("kib", "private memory, KiB"), ("fds", "descriptors")):
-        for variant, who in (("posix_spawn", "host"), *(("netrunner", who) for who in ("host", "shepherd", "guardian"))):
+        for variant, who in (
+            ("posix_spawn", "host"),
+            *(("netrunner", who) for who in ("host", "shepherd", "guardian")),
+        ):
             cells = [results.median("idle", variant, f"{who}_{what}@{n}") for n in numbers]
             each = results.each("idle", variant, f"{who}_{what}", 5000)
             if any(cell is not None for cell in cells):
                 lines.append([f"{variant}: {who}, {name}", *map(figure, cells), figure(each)])
     return heading, lines
+
+
+def count_rows():
+    """What counts.py expects: system calls of a program's life."""
+    expected = json.loads(pathlib.Path(__file__).with_name("expected.json").read_text())["calls"]
+    who = ("host", "shepherd", "program")
+    lines = []
+    for workload, calls in expected.items():
+        if workload.startswith(("spawn", "the same")):
+            of = {w: {call.partition(": ")[2]: n for call, n in calls.items() if call.startswith(w)} for w in who}
+            most = sorted(of["host"], key=of["host"].get, reverse=True)[:4]
+            lines.append([workload, *(f"{sum(of[w].values()):.0f}" for w in who), ", ".join(most)])
+    return ["system calls", "host", "shepherd", "program, before its execve", "most of the host's"], lines
 
 
 def target_rows(results):
@@ -265,7 +363,8 @@ STYLE = "font-family='sans-serif' font-size='13'"
 
 def svg(width, height, title, body):
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' height='{height}' {STYLE}>"
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}'"
+        f" width='{width}' height='{height}' {STYLE}>"
         f"<rect width='{width}' height='{height}' fill='white'/>"
         f"<text x='12' y='24' font-size='15' font-weight='bold'>{html.escape(title)}</text>{body}</svg>\n"
     )
@@ -291,40 +390,49 @@ def bars(title, unit, base, values, logarithmic=False):
     for i, (variant, (median, q1, q3)) in enumerate(values.items()):
         y = 40 + i * step
         body.append(f"<text x='{left - 8}' y='{y + 14}' text-anchor='end'>{html.escape(variant)}</text>")
-        body.append(f"<rect x='{left}' y='{y}' width='{at(median) - left:.1f}' height='18' fill='{colour(variant, base)}'/>")
+        body.append(
+            f"<rect x='{left}' y='{y}' width='{at(median) - left:.1f}' height='18' fill='{colour(variant, base)}'/>"
+        )
         body.append(f"<path d='M{at(q1):.1f} {y + 9}H{at(q3):.1f}' stroke='black' stroke-width='2'/>")
         body.append(f"<text x='{at(q3) + 6:.1f}' y='{y + 14}'>{figure(median)} {unit}</text>")
     return svg(width, 52 + len(values) * step, title + (" (logarithmic)" if logarithmic else ""), "".join(body))
 
 
+def ticks(most):
+    """Four to nine round numbers from 0 up, of which the last is at least most."""
+    step = 10 ** math.floor(math.log10(most))
+    step = next(s for s in (step / 5, step / 2, step) if most / s <= 8)
+    return [step * k for k in range(math.ceil(most / step) + 1)]
+
+
 def lines(title, x_unit, y_unit, series):
     """A line for each variant over a logarithmic x: {variant: [(x, y)]}."""
-    left, top, width, height = 70, 44, 760, 300
-    right, bottom = width - 170, height - 40
+    left, top, width, height = 70, 60, 760, 330
+    right, bottom = width - 170, height - 55
     xs = sorted({x for points in series.values() for x, _ in points})
-    most = max(y for points in series.values() for _, y in points) * 1.1
+    ys = ticks(max(y for points in series.values() for _, y in points))
 
     def place(x, y):
         across = math.log(x / xs[0]) / math.log(xs[-1] / xs[0])
-        return f"{left + (right - left) * across:.1f} {bottom - (bottom - top) * y / most:.1f}"
+        return left + (right - left) * across, bottom - (bottom - top) * y / ys[-1]
 
-    body = [f"<path d='M{left} {top}V{bottom}H{right}' stroke='black' fill='none'/>"]
+    body = [f"<text x='{left - 8}' y='{top - 16}' text-anchor='end'>{y_unit}</text>"]
+    for y in ys:
+        py = place(xs[0], y)[1]
+        body.append(f"<path d='M{left} {py:.1f}H{right}' stroke='#e5e7eb'/>")
+        body.append(f"<text x='{left - 8}' y='{py + 4:.1f}' text-anchor='end'>{y:,g}</text>")
     for x in xs:
-        px = place(x, 0).split()[0]
-        body.append(f"<text x='{px}' y='{bottom + 18}' text-anchor='middle'>{x:,}</text>")
-    body.append(f"<text x='{right + 12}' y='{bottom + 18}'>{x_unit}</text>")
-    for k in range(5):
-        y = most * k / 4
-        py = place(xs[0], y).split()[1]
-        body.append(f"<path d='M{left} {py}H{right}' stroke='#e5e7eb'/>")
-        body.append(f"<text x='{left - 8}' y='{float(py) + 4:.1f}' text-anchor='end'>{figure(y)}</text>")
-    body.append(f"<text x='{left - 8}' y='{top - 8}' text-anchor='end'>{y_unit}</text>")
-    for variant, points in series.items():
+        body.append(f"<text x='{place(x, 0)[0]:.1f}' y='{bottom + 18}' text-anchor='middle'>{x:,}</text>")
+    body.append(f"<text x='{(left + right) / 2}' y='{bottom + 40}' text-anchor='middle'>{x_unit}</text>")
+    body.append(f"<path d='M{left} {top}V{bottom}H{right}' stroke='black' fill='none'/>")
+    label = math.inf
+    for variant, points in sorted(series.items(), key=lambda one: one[1][-1][1]):
         stroke = colour(variant, next(iter(series)))
-        path = "L".join(place(x, y) for x, y in points)
-        x, y = place(*points[-1]).split()
-        body.append(f"<path d='M{path}' stroke='{stroke}' stroke-width='2' fill='none'/>")
-        body.append(f"<text x='{float(x) + 8:.1f}' y='{float(y) + 4:.1f}' fill='{stroke}'>{html.escape(variant)}</text>")
+        dashes = " stroke-dasharray='6 3'" if "-" in variant else ""
+        path = "L".join("{:.1f} {:.1f}".format(*place(x, y)) for x, y in points)
+        label = min(place(*points[-1])[1] + 4, label - 15)  # none over another
+        body.append(f"<path d='M{path}' stroke='{stroke}' stroke-width='2'{dashes} fill='none'/>")
+        body.append(f"<text x='{right + 8}' y='{label:.1f}' fill='{stroke}'>{html.escape(variant)}</text>")
     return svg(width, height, title, "".join(body))
 
 
@@ -339,16 +447,16 @@ BARS = {
 }
 # File: (view, what is before the @, title, unit of x, unit of y).
 LINES = {
-    "rate": ("rate", "rate", "Spawns of /bin/true per second", "outstanding", "1/s"),
-    "growth": ("growth", "exit", "Spawn of /bin/true beside idle programs", "idle", "µs"),
+    "rate": ("rate", "rate", "Spawns of /bin/true per second", "programs outstanding", "1/s"),
+    "growth": ("growth", "exit", "Spawn of /bin/true beside idle programs", "idle programs", "µs"),
     "death": ("death", "death", "Death of all programs of a host", "programs", "µs"),
 }
 
 
 def draw(results, directory):
     directory.mkdir(parents=True, exist_ok=True)
-    for name, (view, metric, unit, logarithmic) in BARS.items():
-        view = VIEWS[view]
+    for name, (view_name, metric, unit, logarithmic) in BARS.items():
+        view = VIEWS[view_name]
         measured = {v: m[metric] for v, m in results.values(view.part).items() if metric in m}
         if measured:
             spans = {v: (m["median"], m["q1"], m["q3"]) for v, m in measured.items()}
@@ -357,7 +465,9 @@ def draw(results, directory):
     for name, (view, before, title, x_unit, y_unit) in LINES.items():
         series = {}
         for variant, measured in results.values(VIEWS[view].part).items():
-            points = [(int(m.partition("@")[2]), v["median"]) for m, v in measured.items() if m.startswith(before + "@")]
+            points = [
+                (int(m.partition("@")[2]), v["median"]) for m, v in measured.items() if m.startswith(before + "@")
+            ]
             if len(points) > 1:
                 series[variant] = sorted(points)
         if series:
@@ -376,7 +486,7 @@ def machine(results):
         ("load average before the parts", f"{min(loads)} to {max(loads)}"),
         ("processor", f"{m['cpu']}, {m['cpus']} of them"),
         ("memory", f"{m['memory_mib']:,} MiB, transparent huge pages: {m['huge_pages']}"),
-        ("Linux", m["kernel"]),
+        ("Linux", f"{m['kernel']}, sched_autogroup_enabled: {m.get('autogroup')}"),
         *m["versions"].items(),
     ]
     return as_markdown(["", ""], [[name, text] for name, text in lines])
@@ -389,6 +499,8 @@ def fill_in(path, results):
             table = machine(results)
         elif name == "targets":
             table = as_markdown(*target_rows(results))
+        elif name == "counts":
+            table = as_markdown(*count_rows())
         elif name == "idle":
             table = as_markdown(*idle_rows(results))
         else:

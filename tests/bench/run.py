@@ -20,6 +20,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -237,9 +238,13 @@ def first_line(*command):
         return None
 
 
+def content(path):
+    path = pathlib.Path(path)
+    return path.read_text().strip() if path.exists() else None
+
+
 def machine():
-    cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
-    huge = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    names = re.findall(r"model name\s*: (.*)", content("/proc/cpuinfo"))
     versions = {
         "gcc": first_line("gcc", "--version"),
         "libc": " ".join(platform.libc_ver()),
@@ -249,17 +254,18 @@ def machine():
         "Ruby": first_line("ruby", "--version"),
         "Node": first_line("node", "--version"),
         "Rust": first_line("rustc", "--version"),
-        "Erlang/OTP": first_line("erl", "-noshell", "-eval", 'io:put_chars(erlang:system_info(otp_release)), halt().'),
+        "Erlang/OTP": first_line("erl", "-noshell", "-eval", "io:put_chars(erlang:system_info(otp_release)), halt()."),
         "Elixir": first_line("elixir", "--short-version"),
         "libuv": first_line("pkg-config", "--modversion", "libuv"),
         "netrunner": first_line("git", "-C", ROOT, "describe", "--always", "--dirty"),
     }
     return {
-        "cpu": cpu,
+        "cpu": names[0] if names else platform.machine(),
         "cpus": os.cpu_count(),
         "memory_mib": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20,
         "kernel": platform.release(),
-        "huge_pages": huge.read_text().strip() if huge.exists() else None,
+        "huge_pages": content("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "autogroup": content("/proc/sys/kernel/sched_autogroup_enabled"),
         "versions": {name: version for name, version in versions.items() if version},
     }
 
