@@ -29,33 +29,38 @@ if [[ ${#packages[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null
 	} >>"$log" 2>&1 </dev/null
 fi
 
-# peer NAME COMMAND...
+# peer NAME COMMAND...: that a peer can't be had is said, with the last line of why.
 peer() {
 	local name=$1
 	shift
 	"$@" >>"$log" 2>&1 </dev/null || echo "no $name: $(tail -n 1 "$log")"
 }
 
+# The peers: shellcheck does not see that they are called.
+# shellcheck disable=SC2317
 libuv() {
 	"${CC:-gcc}" -O2 -std=gnu11 -I include -o "$work/uv" tests/bench/peers/uv.c tests/bench/proc.c \
 		-luv
 }
 
+# shellcheck disable=SC2317
 go_exec() {
 	"${GO:-go}" build -trimpath -o "$work/goexec" ./tests/bench/peers/goexec
 }
 
+# shellcheck disable=SC2317
 rust() {
 	# The binding's build finds the library, cargo the rest.
 	cd bindings/rust && CARGO_TARGET_DIR=$BUILD/rust NETRUNNER_LIB_DIR=$BUILD \
 		cargo build -q --release -p netrunner-bench --bin peer
 }
 
+# shellcheck disable=SC2317
 beam() {
 	local part
 	for part in erlang elixir; do
 		mkdir -p "$work/beam/$part"
-		(cd "bindings/$part" && cp -a "$root/bindings/$part/"* "$work/beam/$part") || return
+		cp -a "bindings/$part/"* "$work/beam/$part" || return
 		rm -rf "$work/beam/$part"/{_build,ebin,priv}
 	done
 	cd "$work/beam/elixir" && NETRUNNER_INCLUDE=$root/include NETRUNNER_BUILD=$BUILD MIX_ENV=prod \
@@ -69,4 +74,3 @@ peer "Go's os/exec" go_exec
 peer "uvloop" bindings/python/venv "$BUILD/python/venv"
 command -v node >/dev/null || echo "no Node: not installed"
 command -v ruby >/dev/null || echo "no Ruby: not installed"
-exit 0
