@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "proc.h"
@@ -30,6 +31,15 @@ static void *symbol(void *library, const char *name)
 	if (!s)
 		fail(name, ENOENT);
 	return s;
+}
+
+/* Of the threads that are not this one. */
+static long others_switches(void)
+{
+	struct rusage own;
+
+	getrusage(RUSAGE_THREAD, &own);
+	return context_switches(getpid()) - own.ru_nvcsw - own.ru_nivcsw;
 }
 
 int main(int argc, char **argv)
@@ -79,12 +89,13 @@ int main(int argc, char **argv)
 	if (p < 0)
 		fail("nr_spawn", p);
 	shepherd_pid = parent_of(pid(p));
-	sleep(2); /* until all of it has come to rest */
-	host = context_switches(getpid());
-	shepherd = context_switches(shepherd_pid);
+	do { /* until all of it has come to rest */
+		host = others_switches();
+		shepherd = context_switches(shepherd_pid);
+		sleep(1);
+	} while (others_switches() + context_switches(shepherd_pid) > host + shepherd);
 	sleep(seconds);
-	/* One is of this sleep itself. */
-	printf("host_wakeups %.2f\n", (double)(context_switches(getpid()) - host - 1) / seconds);
+	printf("host_wakeups %.2f\n", (double)(others_switches() - host) / seconds);
 	printf("shepherd_wakeups %.2f\n",
 	       (double)(context_switches(shepherd_pid) - shepherd) / seconds);
 	kill(p, SIGKILL);
