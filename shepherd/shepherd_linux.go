@@ -531,7 +531,10 @@ func (s *shepherd) hostDied() {
 		s.forget(s.guardian)
 	}
 	for _, p := range s.bySocket {
-		s.abandon(p)
+		s.kill(p) // all, before anything that takes longer
+	}
+	for _, p := range s.bySocket {
+		s.letGo(p)
 	}
 	s.sweepWanted.Signal()
 }
