@@ -82,14 +82,25 @@ bool nr_guest_file_limit(uint64_t *soft, uint64_t *hard)
 	return file_limit_known;
 }
 
-void nr_guest_enter_go(sigset_t *saved)
+/*
+ * The signal stack that Go has made for this thread, which had none at its
+ * first crossing, and will use until the thread ends.
+ */
+static _Thread_local stack_t go_stack;
+
+void nr_guest_enter_go(struct nr_crossing *c)
 {
-	pthread_sigmask(SIG_BLOCK, &asynchronous, saved);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &c->cancel_state);
+	pthread_sigmask(SIG_BLOCK, &asynchronous, &c->mask);
+	sigaltstack(go_stack.ss_sp ? &go_stack : NULL, &c->stack);
 }
 
-void nr_guest_leave_go(const sigset_t *saved)
+void nr_guest_leave_go(const struct nr_crossing *c)
 {
-	pthread_sigmask(SIG_SETMASK, saved, NULL);
+	if (go_stack.ss_sp || c->stack.ss_flags & SS_DISABLE)
+		sigaltstack(&c->stack, go_stack.ss_sp ? NULL : &go_stack);
+	pthread_sigmask(SIG_SETMASK, &c->mask, NULL);
+	pthread_setcancelstate(c->cancel_state, NULL);
 }
 
 int nr_guest_refusal(void)
@@ -145,8 +156,9 @@ static char **go_arguments(void)
 }
 
 /*
- * Go aborts the process when it can't reserve address space or start its first
- * threads. probe finds that out before.
+ * Go aborts the process when it can't reserve address space or start a thread.
+ * probe finds that out before. All threads are made at the start: six of the
+ * runtime, and nrg_started's.
  */
 static pthread_mutex_t probe_gate = PTHREAD_MUTEX_INITIALIZER;
 
@@ -159,12 +171,11 @@ static void *probe_thread(void *unused)
 
 static int probe(void)
 {
-	enum { THREADS = 6 };
-	const size_t arena = (size_t)1 << 30;
+	enum { THREADS = 6 + NRG_SPARE_THREADS };
+	const size_t arena = (size_t)1792 << 20;
 	void *p = mmap(NULL, arena, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
 		return -ENOMEM;
-	munmap(p, arena);
 	pthread_t threads[THREADS];
 	int n = 0;
 	pthread_mutex_lock(&probe_gate);
@@ -173,6 +184,7 @@ static int probe(void)
 	pthread_mutex_unlock(&probe_gate);
 	for (int i = 0; i < n; i++)
 		pthread_join(threads[i], NULL);
+	munmap(p, arena);
 	return n == THREADS ? 0 : -EAGAIN;
 }
 
@@ -204,7 +216,10 @@ static int start_go(void)
 
 	for (const init_function *f = __start_nr_go_init; f < __stop_nr_go_init; f++)
 		(*f)(1, arguments, arguments + 2);
+	struct nr_crossing crossing;
+	nr_guest_enter_go(&crossing);
 	nrg_started(); /* waits until it has */
+	nr_guest_leave_go(&crossing);
 
 	for (int s = 1; s < NSIG; s++)
 		if (s != SIGSEGV && s != SIGBUS && sigaction(s, NULL, &now) == 0 &&

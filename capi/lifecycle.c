@@ -219,7 +219,7 @@ static int await_start(nr_proc p, struct nr_slot *slot, char *why, size_t whylen
 	}
 }
 
-nr_proc nr_spawn(const nr_options *options, char *why, size_t whylen)
+static nr_proc spawn(const nr_options *options, char *why, size_t whylen)
 {
 	char nowhere[1];
 	if (!why || whylen == 0) {
@@ -263,6 +263,15 @@ nr_proc nr_spawn(const nr_options *options, char *why, size_t whylen)
 		}
 	}
 	*why = '\0';
+	return p;
+}
+
+nr_proc nr_spawn(const nr_options *options, char *why, size_t whylen)
+{
+	int cancel_state;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	nr_proc p = spawn(options, why, whylen);
+	pthread_setcancelstate(cancel_state, NULL);
 	return p;
 }
 
@@ -327,9 +336,12 @@ int nr_kill(nr_proc p, int sig)
 	int error = enter_process(p, &slot);
 	if (error)
 		return error;
+	int cancel_state;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	NR_GO(error, nrg_signal(p, sig, &sequence));
 	if (!error)
 		error = await_answer(p, slot, sequence);
+	pthread_setcancelstate(cancel_state, NULL);
 	nr_table_leave(slot, NR_EXIT);
 	return error;
 }

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -28,6 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"libnetrunner/core"
+	"libnetrunner/core/threads"
 	"libnetrunner/core/wire"
 )
 
@@ -97,8 +99,17 @@ func negative(err error) C.int {
 	return -C.int(errno)
 }
 
+// processors is how much of the runtime may be at work at once. For so much it
+// has its threads from the start: it aborts the host when it needs one later,
+// and there is none to be had.
+const processors = 4
+
 //export nrg_started
 func nrg_started() {
+	if runtime.GOMAXPROCS(0) > processors {
+		runtime.GOMAXPROCS(processors)
+	}
+	threads.Make(C.NRG_SPARE_THREADS)
 	// The runtime opens its poller with the first timer, which its scavenger
 	// would set at some time. Better now than as a surprise.
 	time.AfterFunc(time.Hour, func() {}).Stop()

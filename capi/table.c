@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* A handle: 43 bits of generation, 20 of index. */
@@ -134,7 +135,7 @@ int nr_table_enter(nr_proc p, int gate, struct nr_slot **out)
 static void finish_gate(struct nr_slot *slot, int gate)
 {
 	if (slot->fd[gate] >= 0)
-		close(slot->fd[gate]);
+		syscall(SYS_close, slot->fd[gate]); /* pthread_cancel(3) does not interrupt it */
 	if (atomic_fetch_sub(&slot->open_gates, 1) == 1)
 		nr_table_unreserve(slot);
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"libnetrunner/core/threads"
 	"libnetrunner/core/wire"
 )
 
@@ -180,7 +181,7 @@ func (s *shepherd) start() error {
 		s.reap()
 	}()
 	ready.Wait()
-	makeThreads(spareThreads) // beside those, which keep theirs
+	threads.Make(spareThreads) // beside those, which keep theirs
 	s.token <- struct{}{}
 	return errors.Join(errs[:]...)
 }
