@@ -172,7 +172,8 @@ static void *probe_thread(void *unused)
 static int probe(void)
 {
 	enum { THREADS = 6 + NRG_SPARE_THREADS };
-	const size_t arena = (size_t)1792 << 20;
+	/* The runtime's 1 GiB, and what malloc(3) reserves for a thread. */
+	const size_t arena = ((size_t)1 << 30) + THREADS * ((size_t)96 << 20);
 	void *p = mmap(NULL, arena, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
 		return -ENOMEM;
