@@ -28,8 +28,9 @@ extern const init_function __start_nr_go_init[] __attribute__((visibility("hidde
 extern const init_function __stop_nr_go_init[] __attribute__((visibility("hidden")));
 
 /*
- * runtime.sigtable, made global by the build. Go unblocks SIGCHLD, SIGPROF and
- * signal 34 on each of its threads, whatever mask it was started with, and so
+ * runtime.sigtable, made global by the build. Go unblocks SIGSTKFLT, SIGCHLD,
+ * SIGPROF and signal 34 on each of its threads, whatever mask it was started
+ * with: it would run the host's handlers on them, and so
  * takes SIGCHLD away from hosts that block it to read it from a signalfd
  * (golang/go#55066). There is no setting for that.
  */
@@ -48,6 +49,7 @@ static void keep_signals_blocked(void)
 		int number;
 		const char *name;
 	} unblocked[] = {
+		{ 16, "SIGSTKFLT: stack fault" },
 		{ 17, "SIGCHLD: child status has changed" },
 		{ 27, "SIGPROF: profiling alarm clock" },
 		{ 34, "signal 34" },
