@@ -137,7 +137,8 @@ static int provide_shepherd(nr_proc p, const char *path, char *why, size_t whyle
 
 /*
  * launch hands a prepared process to its shepherd, starting that where needed.
- * fork(2) is held, and allowed while this waits.
+ * fork(2) is held, for its child would keep the program's ends of the pipes, but
+ * not for as long as a shepherd may be busy.
  * One that dies again and again at this very moment is not usable.
  */
 static int launch(nr_proc p, const char *path, char *why, size_t whylen)
@@ -145,17 +146,17 @@ static int launch(nr_proc p, const char *path, char *why, size_t whylen)
 	int socket, need, error = 0, launches = 0;
 	NR_GO(need, nrg_launch(p, &socket, why, whylen));
 	while (need > 0) {
-		nr_table_allow_fork();
 		if (need == NRG_NEED_ROOM) {
+			nr_table_allow_fork();
 			/* Not for ever: it may be room for descriptors that is missing. */
 			wait_for(socket, POLLOUT, now_ns() + 1000000);
+			nr_table_hold_fork();
 		} else if (launches++ < 3) {
 			error = provide_shepherd(p, path, why, whylen);
 		} else {
 			snprintf(why, whylen, "%s: ends as soon as it has been started", path);
 			error = -ENOPKG;
 		}
-		nr_table_hold_fork();
 		if (error)
 			return error;
 		NR_GO(need, nrg_launch(p, &socket, why, whylen));
@@ -163,12 +164,9 @@ static int launch(nr_proc p, const char *path, char *why, size_t whylen)
 	return need;
 }
 
-/*
- * prepare_and_launch makes what the program shares with the host, and hands it
- * over.
- */
-static int prepare_and_launch(nr_proc p, struct nr_slot *slot, const nr_options *o,
-			      const char *path, char *why, size_t whylen)
+/* prepare makes what the program shares with the host. */
+static int prepare(nr_proc p, struct nr_slot *slot, const nr_options *o, const char *path,
+		   char *why, size_t whylen)
 {
 	struct nrg_ends ends;
 	int error;
@@ -185,15 +183,7 @@ static int prepare_and_launch(nr_proc p, struct nr_slot *slot, const nr_options 
 	slot->fd[NR_EXIT] = ends.exit;
 	slot->fd[NR_TERMINAL] = ends.master;
 	nr_table_publish(p, slot);
-
-	error = launch(p, path, why, whylen);
-	if (error) {
-		int ignored;
-		NR_GO(ignored, nrg_abandon(p));
-		(void)ignored;
-		nr_release(p);
-	}
-	return error;
+	return 0;
 }
 
 /* await_start waits until a program has been executed, or that has failed. */
@@ -251,16 +241,23 @@ static nr_proc spawn(const nr_options *options, char *why, size_t whylen)
 	slot->start_ns = now_ns();
 	slot->output_limit = o.output_limit;
 	nr_table_hold_fork();
-	error = prepare_and_launch(p, slot, &o, path, why, whylen);
-	nr_table_allow_fork();
-	if (error)
+	error = prepare(p, slot, &o, path, why, whylen);
+	if (error) {
+		nr_table_allow_fork();
 		return error;
-	if (!(o.flags & NR_ASYNC)) {
+	}
+	error = launch(p, path, why, whylen);
+	nr_table_allow_fork();
+	if (error) {
+		int ignored;
+		NR_GO(ignored, nrg_abandon(p));
+		(void)ignored;
+	} else if (!(o.flags & NR_ASYNC)) {
 		error = await_start(p, slot, why, whylen);
-		if (error) {
-			nr_release(p);
-			return error;
-		}
+	}
+	if (error) {
+		nr_release(p);
+		return error;
 	}
 	*why = '\0';
 	return p;
