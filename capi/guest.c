@@ -203,7 +203,8 @@ static bool same_action(const struct sigaction *a, const struct sigaction *b)
 
 static int start_go(void)
 {
-	struct sigaction before[NSIG], now;
+	static struct sigaction before[NSIG]; /* stacks may be small */
+	struct sigaction now;
 	sigset_t all, saved;
 	char **arguments = go_arguments();
 	if (!arguments)

@@ -209,7 +209,7 @@ static int await_start(nr_proc p, struct nr_slot *slot, char *why, size_t whylen
 	}
 }
 
-static nr_proc spawn(const nr_options *options, char *why, size_t whylen)
+static nr_proc spawn(const nr_options *options, char path[PATH_MAX], char *why, size_t whylen)
 {
 	char nowhere[1];
 	if (!why || whylen == 0) {
@@ -225,10 +225,9 @@ static nr_proc spawn(const nr_options *options, char *why, size_t whylen)
 		return error;
 	}
 	nr_options o;
-	char path[PATH_MAX];
 	error = copy_options(&o, options, why, whylen);
 	if (!error)
-		error = nr_shepherd_path(o.shepherd, path, sizeof path, why, whylen);
+		error = nr_shepherd_path(o.shepherd, path, PATH_MAX, why, whylen);
 	if (error)
 		return error;
 
@@ -266,9 +265,13 @@ static nr_proc spawn(const nr_options *options, char *why, size_t whylen)
 nr_proc nr_spawn(const nr_options *options, char *why, size_t whylen)
 {
 	int cancel_state;
+	char *path = malloc(PATH_MAX); /* not on the stack, which may be small */
+	if (!path)
+		return -ENOMEM;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	nr_proc p = spawn(options, why, whylen);
+	nr_proc p = spawn(options, path, why, whylen);
 	pthread_setcancelstate(cancel_state, NULL);
+	free(path);
 	return p;
 }
 

@@ -58,18 +58,6 @@ static void handle(int sig)
 
 static const int storm_signals[] = { SIGUSR1, SIGCHLD, SIGALRM, SIGURG, SIGPROF, SIGSTKFLT };
 
-/* Much for Go to copy, so that it collects garbage all the time. */
-static const char **large_environment(void)
-{
-	enum { VARIABLES = 2000 };
-	const char **env = check_alloc((VARIABLES + 2) * sizeof *env);
-
-	env[0] = check_mark();
-	for (int i = 0; i < VARIABLES; i++)
-		env[i + 1] = check_format("V%d=%0200d", i, i);
-	return env;
-}
-
 enum { CALLERS = 4, CALLS = 25000, SPAWN_EACH = 500 };
 
 static atomic_int callers_left;
@@ -80,7 +68,7 @@ static void *make_calls(void *arg)
 	nr_outcome how = { .size = sizeof how };
 	nr_statistics s = { .size = sizeof s };
 	nr_proc shared = *(nr_proc *)arg;
-	const char **env = large_environment();
+	const char *const *env = large_environment();
 	char why[128], bytes[16];
 
 	know_this_thread();
@@ -212,7 +200,7 @@ static atomic_bool may_rest;
 
 static void *keep_library_busy(void *arg)
 {
-	const char **env = arg;
+	const char *const *env = arg;
 	char why[128];
 
 	while (!atomic_load(&may_rest)) {
@@ -278,7 +266,7 @@ HOST(with_a_signalfd)
 	fd = signalfd(-1, &set, SFD_CLOEXEC);
 	REQUIRE(fd >= 0);
 	for (size_t i = 0; i < COUNT_OF(busy); i++)
-		busy[i] = thread_start(keep_library_busy, large_environment());
+		busy[i] = thread_start(keep_library_busy, (void *)large_environment());
 	for (int round = 0; round < 5; round++) {
 		for (int sig = 1; sig < NSIG; sig++) {
 			if (!is_for_us(&set, sig) || sig == SIGCHLD)
@@ -323,7 +311,7 @@ HOST(that_waits_for_signals)
 	block_all(&set);
 	handle_all(&set);
 	for (size_t i = 0; i < COUNT_OF(busy); i++)
-		busy[i] = thread_start(keep_library_busy, large_environment());
+		busy[i] = thread_start(keep_library_busy, (void *)large_environment());
 	for (int i = 0; i < 50; i++) {
 		struct timespec patience = { .tv_sec = check_patience_ms() / 1000 };
 		pid_t pid = fork();
