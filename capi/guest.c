@@ -204,7 +204,7 @@ static bool same_action(const struct sigaction *a, const struct sigaction *b)
 static int start_go(void)
 {
 	static struct sigaction before[NSIG]; /* stacks may be small */
-	struct sigaction now;
+	struct sigaction now, gos;
 	sigset_t all, saved;
 	char **arguments = go_arguments();
 	if (!arguments)
@@ -225,9 +225,12 @@ static int start_go(void)
 	nrg_started(); /* waits until it has */
 	nr_guest_leave_go(&crossing);
 
+	/* What another thread of the host has set meanwhile is the host's. */
+	sigaction(SIGSEGV, NULL, &gos);
 	for (int s = 1; s < NSIG; s++)
 		if (s != SIGSEGV && s != SIGBUS && sigaction(s, NULL, &now) == 0 &&
-		    !same_action(&now, &before[s]))
+		    !same_action(&now, &before[s]) &&
+		    (now.sa_handler == gos.sa_handler || now.sa_handler == before[s].sa_handler))
 			sigaction(s, &before[s], NULL);
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
 	return 0;

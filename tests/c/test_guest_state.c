@@ -255,6 +255,53 @@ TEST(host_keeps_all_that_is_its_own)
 	host_run(ARGV("with_its_own_of_all"));
 }
 
+/* What other threads change while the first call is under way is theirs. */
+
+static atomic_bool started;
+
+static void *set_handler(void *arg)
+{
+	struct sigaction sa = { .sa_handler = a_handler };
+
+	while (!atomic_load(&started))
+		continue;
+	usleep(*(useconds_t *)arg);
+	for (int sig = 1; sig < NSIG; sig++)
+		if (sig != SIGSEGV && sig != SIGBUS)
+			sigaction(sig, &sa, NULL);
+	umask(0123);
+	setenv("NR_TEST_VARIABLE", "set", 1);
+	return NULL;
+}
+
+HOST(that_sets_handlers_during_the_first_call)
+{
+	useconds_t wait = (useconds_t)atoi(argv[1]);
+	thread *t = thread_start(set_handler, &wait);
+
+	atomic_store(&started, true);
+	run(OPTIONS(.argv = PROG("exit", "0")));
+	thread_join(t);
+	for (int sig = 1; sig < NSIG; sig++) {
+		struct sigaction sa;
+
+		/* Go has handled them for a moment, and what they were is put back. */
+		if (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGPIPE ||
+		    sig == SIGURG || sig == SIGKILL || sig == SIGSTOP ||
+		    sigaction(sig, NULL, &sa) != 0)
+			continue;
+		CHECK(sa.sa_handler == a_handler, "signal %d", sig);
+	}
+	CHECK_EQ_INT(umask(0), 0123);
+}
+
+TEST(handlers_set_during_the_first_call_stay)
+{
+	for (int wait = 0; wait < 3000; wait += 100)
+		host_run(
+			ARGV("that_sets_handlers_during_the_first_call", check_format("%d", wait)));
+}
+
 /* What is added is what docs/hosting.md says. */
 HOST(that_counts_what_is_added)
 {
