@@ -86,6 +86,9 @@ static int enter_process(nr_proc p, struct nr_slot **slot)
 	return error ? error : nr_table_enter(p, NR_EXIT, slot);
 }
 
+/* A size that was never set is not read to its end, as in clone3(2). */
+enum { MOST_OPTIONS = 4096 };
+
 /*
  * copy_options makes the caller's options as long as ours, see nr_options.size.
  */
@@ -96,12 +99,12 @@ static int copy_options(nr_options *to, const nr_options *from, char *why, size_
 		snprintf(why, whylen, "options: NULL");
 		return -EINVAL;
 	}
-	/* The first release's; fields are only ever added. */
-	if (from->size < sizeof *to) {
-		snprintf(why, whylen, "options.size: %zu", from->size);
-		return -EINVAL;
-	}
+	/* The first release's; fields are only ever added. Nobody adds so many. */
 	size_t size = from->size;
+	if (size < sizeof *to || size > MOST_OPTIONS) {
+		snprintf(why, whylen, "options.size: %zu", size);
+		return size < sizeof *to ? -EINVAL : -E2BIG;
+	}
 	for (size_t i = sizeof *to; i < size; i++)
 		if (((const unsigned char *)from)[i]) {
 			snprintf(why, whylen,
@@ -270,6 +273,8 @@ nr_proc nr_spawn(const nr_options *options, char *why, size_t whylen)
 		return -ENOMEM;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	nr_proc p = spawn(options, path, why, whylen);
+	if (p == -EIO && why && whylen > 0 && !*why)
+		snprintf(why, whylen, "a bug of libnetrunner, of which stderr has more");
 	pthread_setcancelstate(cancel_state, NULL);
 	free(path);
 	return p;

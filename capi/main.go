@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -78,6 +79,10 @@ func guard(result *C.int) {
 	}
 }
 
+// expectFaults makes a pointer of the host's that leads nowhere a panic, as nil
+// does. Else it is the end of the process, and not by SIGSEGV.
+func expectFaults() { debug.SetPanicOnFault(true) }
+
 // tell writes the text of err as a C string and returns its negative errno.
 func tell(err error, why *C.char, size C.size_t) C.int {
 	if why != nil && size > 0 {
@@ -118,6 +123,7 @@ func nrg_started() {
 //export nrg_prepare
 func nrg_prepare(handle C.int64_t, o *C.nr_options, shepherd *C.char, ends *C.struct_nrg_ends, why *C.char, size C.size_t) (result C.int) {
 	defer guard(&result)
+	expectFaults()
 	options, err := convertOptions(o)
 	if err != nil {
 		return tell(err, why, size)
@@ -293,6 +299,7 @@ func nrg_cgroup_get(handle C.int64_t, file *C.char, buf *C.char, size C.size_t, 
 	if p == nil {
 		return -C.int(unix.EBADF)
 	}
+	expectFaults()
 	text, err := p.CgroupGet(C.GoString(file))
 	if err != nil {
 		return negative(err)
@@ -312,6 +319,7 @@ func nrg_cgroup_set(handle C.int64_t, file, value *C.char) (result C.int) {
 	if p == nil {
 		return -C.int(unix.EBADF)
 	}
+	expectFaults()
 	return negative(p.CgroupSet(C.GoString(file), C.GoString(value)))
 }
 

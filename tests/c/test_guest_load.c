@@ -104,8 +104,9 @@ static void check_fault(const struct library *l)
 	nr_proc p;
 
 	redirect(STDERR_FILENO, silent);
-	p = l->spawn(OPTIONS(.argv = (const char *const *)8, .shepherd = shepherd()), why,
-		     sizeof why);
+	p = l->spawn(
+		OPTIONS(.argv = PROG("exit", "0"), .file = (const char *)8, .shepherd = shepherd()),
+		why, sizeof why);
 	CHECK_EQ_INT(p, -EIO);
 }
 
