@@ -36,7 +36,7 @@ check "go mod tidy" tidy
 check "go vet for linux/arm64" other_platform linux arm64
 check "go vet for darwin/arm64" other_platform darwin arm64
 if command -v clang-format >/dev/null; then
-	check clang-format clang-format --dry-run -Werror capi/*.[ch] examples/*.c tests/*/*.[ch] tests/c/helpers/*.[ch]
+	check clang-format clang-format --dry-run -Werror capi/*.[ch] examples/*.c nrun/*.[ch] tests/*/*.[ch] tests/c/helpers/*.[ch]
 else
 	skip clang-format "not installed"
 fi
