@@ -35,7 +35,7 @@ static bool outputs_are_one(void)
 /* What nr_spawn() has refused. why begins with the step that failed. */
 static int spawn_status(nr_proc error, const char *why)
 {
-	if (strncmp(why, "execve ", 7) != 0)
+	if (strncmp(why, "execve ", 7) != 0 || error == -ENOPKG)
 		return FAILED;
 	return error == -ENOENT ? NOT_FOUND : NOT_EXECUTED;
 }

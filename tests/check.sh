@@ -28,6 +28,7 @@ skip() {
 }
 
 tidy() { go mod tidy -diff; }
+manuals() { for page in man/*.[1-8]; do groff -mdoc -ww -b -z -t "$page"; done; }
 other_platform() { CGO_ENABLED=0 GOOS=$1 GOARCH=$2 go vet ./core/... ./shepherd/...; }
 
 check gofmt gofmt -l capi core shepherd tests
@@ -41,9 +42,17 @@ else
 	skip clang-format "not installed"
 fi
 if command -v shellcheck >/dev/null; then
-	check shellcheck shellcheck -x tests/*.sh tests/scripts/*.sh tests/vm/*.sh tests/vm/job tests/vm/init examples/*.sh .ci/run
+	check shellcheck shellcheck -x tests/*.sh tests/scripts/*.sh tests/vm/*.sh tests/vm/job tests/vm/nrun tests/vm/init examples/*.sh .ci/run
 else
 	skip shellcheck "not installed"
+fi
+
+if command -v mandoc >/dev/null; then
+	check "manuals, by mandoc" mandoc -T lint -W warning man/*.[1-8]
+elif command -v groff >/dev/null; then
+	check "manuals, by groff" manuals
+else
+	skip manuals "neither mandoc nor groff is installed"
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"
