@@ -9,8 +9,8 @@ INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
 # Where the library looks for the shepherd, from where it is itself.
 LIBEXECDIR ?= $(abspath $(LIBDIR)/../libexec/netrunner)
-# What netrunner.pc calls it: a package that can be moved has ${pcfiledir}/../..
-PC_PREFIX ?= $(PREFIX)
+# A tree that can be moved: netrunner.pc says where it is from where it is itself.
+RELOCATABLE ?=
 
 INSTALL ?= install
 MANUALS := $(wildcard man/*.[1-8])
@@ -35,7 +35,7 @@ endif
 	$(INSTALL) -m 755 $(BUILD)/netrunner-shepherd "$(DESTDIR)$(LIBEXECDIR)/"
 	$(INSTALL) -m 755 $(BUILD)/nrun "$(DESTDIR)$(BINDIR)/"
 	$(INSTALL) -m 644 include/netrunner.h "$(DESTDIR)$(INCLUDEDIR)/"
-	sed -e 's|@PREFIX@|$(PC_PREFIX)|' -e 's|@VERSION@|$(VERSION)|' \
+	sed -e 's|@PREFIX@|$(if $(RELOCATABLE),$${pcfiledir}/../..,$(PREFIX))|' -e 's|@VERSION@|$(VERSION)|' \
 		-e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' \
 		-e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' \
 		packaging/netrunner.pc.in >"$(DESTDIR)$(LIBDIR)/pkgconfig/netrunner.pc"

@@ -10,6 +10,7 @@ set -euo pipefail
 tools=(gcc:gcc g++:g++ objcopy:binutils make:make script:bsdutils setpriv:util-linux)
 missing=()
 packages=()
+extra=()
 for tool in "${tools[@]}"; do
 	if ! command -v "${tool%%:*}" >/dev/null; then
 		missing+=("${tool%%:*}")
@@ -22,6 +23,12 @@ if ! echo 'int main(void) { return 0; }' | gcc -static -x c - -o /dev/null 2>/de
 	packages+=(libc6-dev)
 fi
 
+# What lets more tests run, and is not needed.
+optional=(pkg-config:pkg-config)
+for tool in "${optional[@]}"; do
+	command -v "${tool%%:*}" >/dev/null || extra+=("${tool#*:}")
+done
+
 # The version of Go that go.mod asks for; an older one can't even say so well.
 wanted=$(sed -n 's/^go //p' "$(dirname "$0")/../go.mod")
 if ! command -v go >/dev/null; then
@@ -33,6 +40,11 @@ if [[ ${#packages[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
 	missing=()
 	command -v go >/dev/null || missing=("go $wanted or later (https://go.dev/dl)")
+fi
+if [[ ${#extra[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${extra[@]}" ||
+		{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${extra[@]}"; } ||
+		echo "not installed: ${extra[*]}"
 fi
 if [[ ${#missing[@]} -gt 0 ]]; then
 	printf 'missing: %s\n' "${missing[@]}" >&2
