@@ -6,6 +6,11 @@
 
 set -euo pipefail
 
+install_packages() {
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+}
+
 # command:package of Debian
 tools=(gcc:gcc g++:g++ objcopy:binutils make:make script:bsdutils setpriv:util-linux)
 missing=()
@@ -36,14 +41,12 @@ if ! command -v go >/dev/null; then
 fi
 
 if [[ ${#packages[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-	apt-get update -q
-	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
+	install_packages "${packages[@]}"
 	missing=()
 	command -v go >/dev/null || missing=("go $wanted or later (https://go.dev/dl)")
 fi
 if [[ ${#extra[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${extra[@]}" ||
-		{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${extra[@]}"; } ||
+	install_packages "${extra[@]}" ||
 		echo "not installed: ${extra[*]}"
 fi
 if [[ ${#missing[@]} -gt 0 ]]; then

@@ -31,17 +31,23 @@ says_nothing() {
 	equal "$(cat "$WORK/err")" "" stderr
 }
 
-# In the background, with the signals that bash would have it ignore; its
-# program writes $WORK/pid when it is ready, which started waits for.
+# In the background, where bash would have it ignore some signals; its program
+# writes $WORK/pid when it is ready, which started waits for.
 start() {
 	rm -f "$WORK/pid"
-	env --default-signal=INT,QUIT "$nrun" "$@" &
+	env --default-signal "$nrun" "$@" &
 	host=$!
 }
 
 started() {
 	eventually test -e "$WORK/pid"
 	program=$(cat "$WORK/pid")
+}
+
+# ended N: it does, with status N.
+ended() {
+	eventually gone "$host"
+	status "$1" wait "$host"
 }
 
 # What its program runs in a shell to say so.
@@ -430,7 +436,7 @@ signals_passed_on() {
 		start sh -c "trap 'echo got it; exit 42' $sig; $ready; while :; do sleep 0.05; done" >"$WORK/out"
 		started
 		kill "-$sig" "$host"
-		status 42 wait "$host"
+		ended 42
 		equal "$(cat "$WORK/out")" "got it" "output after SIG$sig"
 	done
 }
@@ -441,7 +447,7 @@ signals_that_end() {
 		start sh -c "$ready; exec sleep 1000"
 		started
 		kill "-$sig" "$host"
-		status $((128 + $(kill -l "$sig"))) wait "$host"
+		ended $((128 + $(kill -l "$sig")))
 		gone "$program"
 	done
 }
@@ -457,7 +463,7 @@ signals_ignored() {
 	started
 	kill -HUP "$host"
 	kill -USR1 "$host"
-	status 138 wait "$host"
+	ended 138
 }
 
 # Nothing is left to pass them to, but nobody takes the rest of the output.
@@ -474,7 +480,7 @@ signal_after_end() {
 		kill -TERM "$host" || :
 		sleep 0.1
 	done
-	status 143 wait "$host"
+	ended 143
 	exec 8<&-
 }
 
@@ -496,7 +502,7 @@ suspended() {
 	eventually not_stopped "$host"
 	eventually not_stopped "$program"
 	kill -TERM "$host"
-	status 143 wait "$host"
+	ended 143
 }
 
 killed() {
