@@ -17,6 +17,9 @@ SANITIZE := address,undefined
 
 CFLAGS ?= -O2 -g
 C_WARNINGS := -std=gnu11 -Wall -Wextra -Werror
+# What is built does not tell where, or from what kind of a copy.
+C_PATHS := -ffile-prefix-map=$(CURDIR)=.
+GO_PATHS := -trimpath -buildvcs=false
 GO_SOURCES := $(wildcard go.mod go.sum core/*.go core/wire/*.go)
 CAPI_SOURCES := $(GO_SOURCES) $(wildcard capi/*.go capi/*.c capi/*.h capi/*.inc) include/netrunner.h
 SHEPHERD_SOURCES := $(GO_SOURCES) $(wildcard shepherd/*.go shepherd/*.s) include/netrunner.h
@@ -37,7 +40,7 @@ all: $(BUILD)/libnetrunner.so $(BUILD)/netrunner-shepherd $(BUILD)/nrun ## build
 # $(1): environment and $(2): flags of go build, $(3): flags of the linker
 define link_library
 	rm -rf $(@D)/objects && mkdir -p $(@D)/objects
-	CGO_ENABLED=1 CC="$(CC)" $(1) $(GO) build $(2) -trimpath -buildmode=c-archive -o $(@D)/objects/go.a ./capi
+	CGO_ENABLED=1 CC="$(CC)" $(1) $(GO) build $(2) $(GO_PATHS) -buildmode=c-archive -o $(@D)/objects/go.a ./capi
 	cd $(@D)/objects && $(AR) x go.a && rm go.a go.h
 	$(OBJCOPY) --rename-section .init_array=nr_go_init --globalize-symbol=runtime.sigtable $(@D)/objects/go.o
 	$(CC) $(3) $(LINK) -o $@ $(@D)/objects/*.o -lpthread -ldl
@@ -51,12 +54,12 @@ $(BUILD)/libnetrunner.so: $(CAPI_SOURCES) capi/exports.map Makefile
 
 $(BUILD)/netrunner-shepherd: $(SHEPHERD_SOURCES) Makefile
 	@mkdir -p $(@D)
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./shepherd
+	CGO_ENABLED=0 $(GO) build $(GO_PATHS) -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./shepherd
 
 # nrun finds the library beside itself, and where `make install` puts it; $LIB
 # is lib, lib64 or lib/x86_64-linux-gnu, as the system has it.
 define link_nrun
-	$(CC) $(CFLAGS) $(C_WARNINGS) $(1) -I include -o $@ nrun/*.c -L $(@D) -lnetrunner \
+	$(CC) $(CFLAGS) $(C_PATHS) $(C_WARNINGS) $(1) -I include -o $@ $(sort $(wildcard nrun/*.c)) -L $(@D) -lnetrunner \
 		-Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib:$$ORIGIN/../$$LIB'
 endef
 
