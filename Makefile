@@ -163,7 +163,7 @@ demo: deps ## install what is missing, build, and run the main job on real input
 deps: ## install what building and testing need
 	@tests/deps.sh
 
-include packaging/install.mk
+include packaging/packaging.mk
 
 # What only one binding knows: how its package is made.
 include $(wildcard bindings/*/*.mk)

@@ -222,6 +222,7 @@ cannot_execute() {
 	says "nrun: execve no-such-program (looked up in PATH): no such file or directory (ENOENT)"
 	status 127 t "$nrun" "$WORK/nowhere/x" 2>"$WORK/err"
 	says "nowhere/x"
+	rm -f "$WORK/no-program"
 	echo 'echo no' >"$WORK/no-program"
 	status 126 t "$nrun" "$WORK/no-program" 2>"$WORK/err"
 	says EACCES

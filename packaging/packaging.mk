@@ -56,3 +56,7 @@ uninstall: ## remove what `make install` with the same variables has put there
 	for name in $(FUNCTIONS); do rm -f "$(DESTDIR)$(MANDIR)/man3/$$name.3"; done
 	if [ "$(notdir $(LIBEXECDIR))" = netrunner ]; then rmdir "$(DESTDIR)$(LIBEXECDIR)" 2>/dev/null || :; fi
 	$(tell_linker)
+
+.PHONY: release
+release: ## source and binary tarballs of HEAD, checksums, contents, in build/release/
+	@BUILD=$(BUILD) packaging/release.sh
