@@ -5,6 +5,8 @@
 # what is built from these, for each architecture that a compiler is here for;
 # what is in that (CycloneDX); and the checksums of all. The same commit and the
 # same compilers make the same bytes.
+#
+# Environment: BUILD (build), and ARCHITECTURES ("amd64 arm64").
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -48,11 +50,15 @@ binaries() {
 }
 
 built=()
-for architecture in amd64:x86_64 arm64:aarch64; do
-	machine=${architecture#*:} architecture=${architecture%:*}
+for architecture in ${ARCHITECTURES:-amd64 arm64}; do
+	case $architecture in
+	amd64) machine=x86_64 ;;
+	arm64) machine=aarch64 ;;
+	*) echo "unknown architecture $architecture" >&2 && exit 1 ;;
+	esac
 	tools=$machine-linux-gnu-
 	[[ $(uname -m) != "$machine" ]] || tools=
-	if ! command -v "${tools}gcc" "${tools}objcopy" >/dev/null; then
+	if ! command -v "${tools}gcc" >/dev/null; then
 		echo "left out: linux-$architecture, there is no ${tools}gcc"
 		continue
 	fi
