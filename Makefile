@@ -18,7 +18,7 @@ SANITIZE := address,undefined
 CFLAGS ?= -O2 -g
 C_WARNINGS := -std=gnu11 -Wall -Wextra -Werror
 # What is built does not tell where, or from what kind of a copy.
-C_PATHS := -ffile-prefix-map=$(CURDIR)=.
+C_PATHS := -ffile-prefix-map='$(CURDIR)'=.
 GO_PATHS := -trimpath -buildvcs=false
 GO_SOURCES := $(wildcard go.mod go.sum core/*.go core/wire/*.go)
 CAPI_SOURCES := $(GO_SOURCES) $(wildcard capi/*.go capi/*.c capi/*.h capi/*.inc) include/netrunner.h

@@ -13,7 +13,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 version=$(sed -n 's/^#define NR_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' "$ROOT/include/netrunner.h" | paste -sd.)
-name=libnetrunner-$version
+package=libnetrunner-$version
 native=$(go env GOHOSTARCH)
 
 # Without what a make that runs us has exported. Go's own caches are elsewhere
@@ -54,14 +54,14 @@ unpack() {
 }
 
 sources() {
-	unpack "$name"
-	(cd "$WORK/unpacked/$name" && find . ! -type d | sed 's|^\./||' | sort) >"$WORK/got"
+	unpack "$package"
+	(cd "$WORK/unpacked/$package" && find . ! -type d | sed 's|^\./||' | sort) >"$WORK/got"
 	git -C "$WORK/one" ls-files | sort | diff - "$WORK/got"
 }
 
 binaries() {
-	local tree=$WORK/unpacked/$name-linux-$native flags
-	unpack "$name-linux-$native"
+	local tree=$WORK/unpacked/$package-linux-$native flags
+	unpack "$package-linux-$native"
 	equal "$(cd / && echo x | t "$tree/bin/nrun" tr x y)" y output
 	awk '/^```c$/ { inside = 1; next } /^```$/ { inside = 0 } inside' "$tree/README.md" >"$WORK/hello.c"
 	if command -v pkg-config >/dev/null; then
@@ -77,13 +77,13 @@ binaries() {
 		echo "it says where it was built"
 		return 1
 	fi
-	equal "$(tar --numeric-owner -tvzf "$WORK/one/build/release/$name-linux-$native.tar.gz" |
+	equal "$(tar --numeric-owner -tvzf "$WORK/one/build/release/$package-linux-$native.tar.gz" |
 		awk '{ print $2 }' | sort -u)" 0/0 "who owns the files"
 }
 
 other_machine() {
-	unpack "$name-linux-$1"
-	local file tree=$WORK/unpacked/$name-linux-$1
+	unpack "$package-linux-$1"
+	local file tree=$WORK/unpacked/$package-linux-$1
 	for file in bin/nrun lib/libnetrunner.so libexec/netrunner/netrunner-shepherd; do
 		readelf -hW "$tree/$file" | grep -E "^ *Machine: *$2"
 	done
@@ -92,7 +92,7 @@ other_machine() {
 contents() {
 	go version -m "$BUILD/netrunner-shepherd" | awk '$1 == "dep" { print $2 "@" $3 }' | sort >"$WORK/deps"
 	test -s "$WORK/deps"
-	python3 - "$WORK/one/build/release/$name.cdx.json" "$version" "$(go env GOVERSION)" <<-'END' >"$WORK/got"
+	python3 - "$WORK/one/build/release/$package.cdx.json" "$version" "$(go env GOVERSION)" <<-'END' >"$WORK/got"
 		import json, sys
 		bom = json.load(open(sys.argv[1]))
 		assert bom["bomFormat"] == "CycloneDX" and bom["specVersion"] == "1.5"
@@ -122,7 +122,7 @@ check "make release: the binaries work" binaries
 for other in amd64:X86-64 arm64:AArch64; do
 	if [[ ${other%:*} == "$native" ]]; then
 		continue
-	elif [[ -e $WORK/one/build/release/$name-linux-${other%:*}.tar.gz ]]; then
+	elif [[ -e $WORK/one/build/release/$package-linux-${other%:*}.tar.gz ]]; then
 		check "make release: the binaries for ${other%:*}" other_machine "${other%:*}" "${other#*:}"
 	else
 		skip "make release: the binaries for ${other%:*}" "no compiler for it"
