@@ -23,7 +23,7 @@ release() {
 	shift
 	git clone -q "$ROOT" "$directory"
 	env -u MAKEFLAGS -u MAKELEVEL -u BUILD -u SOURCE_DATE_EPOCH GOMODCACHE="$(go env GOMODCACHE)" "$@" \
-		make -C "$directory" --no-print-directory release
+		make -C "$directory" --no-print-directory release all
 }
 
 first() {
@@ -38,12 +38,12 @@ again() {
 	umask 077
 	release "$WORK/a directory with another name" ARCHITECTURES="$native" GOCACHE="$WORK/cache" \
 		TZ=Asia/Tokyo LC_ALL=C HOME="$WORK" LOGNAME=somebody
-	cd "$WORK/a directory with another name/build/release"
-	for file in *.tar.gz *.json; do
-		cmp "$file" "$WORK/one/build/release/$file"
+	cd "$WORK/a directory with another name/build"
+	for file in libnetrunner.so netrunner-shepherd nrun release/*.tar.gz release/*.json; do
+		cmp "$file" "$WORK/one/build/$file"
 		count=$((count + 1))
 	done
-	equal "$count" 3 "the number of files"
+	equal "$count" 6 "the number of files"
 }
 
 unpack() {
