@@ -311,6 +311,9 @@ terminal_keys() {
 	open_tty "'$bin/terminal' sh -c 'trap \"echo in\"\"terrupted\" INT
 		echo ready; cat; echo end; exit 6'"
 	expect ready
+	# It is lost on a cat that is still the shell that forked it.
+	send 'mirror\n'
+	eventually shown_times 2 mirror
 	send '\003'
 	expect '^interrupted\|\^Cinterrupted'
 	expect '^end'

@@ -429,6 +429,31 @@ progress_elsewhere() {
 	says_nothing
 }
 
+# What the documentation shows, but for the lines that take a cgroup.
+documented() {
+	local line count=0
+	mkdir -p "$WORK/examples"
+	cd "$WORK/examples"
+	printf '#!/bin/sh\necho done\n' >job
+	chmod 755 job
+	cp job make
+	cp job zstd
+	echo image >disk.img
+	{
+		awk '/^```/ { inside = !inside } inside && /^nrun / { sub(/  +#.*/, ""); print }' "$ROOT/README.md"
+		sed -n 's/^\.Dl \(nrun .*\)/\1/p' "$ROOT/man/nrun.1"
+	} >"$WORK/lines"
+	while read -r line; do
+		[[ $line != *" -m "* ]] || continue
+		echo "$line"
+		PATH=$(dirname "$nrun"):$PWD:$PATH t sh -ec "$line"
+		count=$((count + 1))
+	done <"$WORK/lines"
+	((count == 7))
+	equal "$(cat job.log)" "done" job.log
+	test -s result.json
+}
+
 # --- signals -------------------------------------------------------------------
 
 signals_passed_on() {
@@ -568,6 +593,9 @@ pty_resize() {
 pty_keys() {
 	open_tty "'$nrun' -y sh -c 'trap \"echo in\"\"terrupted\" INT; echo ready; cat; echo end; exit 6'"
 	expect ready
+	# It is lost on a cat that is still the shell that forked it.
+	send 'mirror\n'
+	eventually shown_times 2 mirror
 	send '\003'
 	expect '^interrupted\|\^Cinterrupted'
 	expect '^end'
@@ -719,6 +747,8 @@ check_all() {
 	check "$kind: --stats" stats
 	check "$kind: --stats-json" stats_json
 	check "$kind: --progress without a terminal" progress_elsewhere
+
+	check "$kind: the examples of README.md and nrun(1)" documented
 
 	check "$kind: signals are passed on" signals_passed_on
 	check "$kind: signals that end the program" signals_that_end
