@@ -443,12 +443,12 @@ documented() {
 		awk '/^```/ { inside = !inside } inside && /^nrun / { sub(/  +#.*/, ""); print }' "$ROOT/README.md"
 		sed -n 's/^\.Dl \(nrun .*\)/\1/p' "$ROOT/man/nrun.1"
 	} >"$WORK/lines"
-	while read -r line; do
+	while read -r line <&9; do
 		[[ $line != *" -m "* ]] || continue
 		echo "$line"
 		PATH=$(dirname "$nrun"):$PWD:$PATH t sh -ec "$line"
 		count=$((count + 1))
-	done <"$WORK/lines"
+	done 9<"$WORK/lines"
 	((count == 7))
 	equal "$(cat job.log)" "done" job.log
 	test -s result.json
