@@ -16,7 +16,7 @@ cd "$(dirname "$0")/../.." || exit
 
 BUILD=${BUILD:-build}
 CC=${CC:-cc}
-LIMIT=${LIMIT:-600} # seconds for all of it
+LIMIT=${LIMIT:-900} # seconds for all of it
 SCALE=4             # of the tests' patience
 
 verbose=no command=
