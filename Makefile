@@ -106,6 +106,12 @@ $(ASAN)/tests/test_%: tests/c/test_%.c $(TEST_SUPPORT) $(TEST_HEADERS) $(ASAN)/l
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(C_WARNINGS) -static -o $@ $<
 
+# A Go library that is not ours, as Go makes them.
+%/tests/gohelper.so: tests/c/helpers/gohelper/main.go
+	@mkdir -p $(@D)
+	CGO_ENABLED=1 CC="$(CC)" $(GO) build -trimpath -buildmode=c-shared -o $@ ./tests/c/helpers/gohelper
+	rm -f $(@:.so=.h)
+
 $(BUILD)/tests/chaos: tests/chaos/chaos.c tests/c/proc.c $(TEST_HEADERS) $(BUILD)/libnetrunner.so
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -I tests/c -o $@ $< tests/c/proc.c \
@@ -116,7 +122,7 @@ $(BUILD)/tests/chaos-gohost: $(GO_SOURCES) $(wildcard tests/chaos/gohost/*.go) i
 	@mkdir -p $(@D)
 	CGO_ENABLED=1 CC="$(CC)" $(GO) build -race -trimpath -ldflags "-X main.version=$(VERSION)" -o $@ ./tests/chaos/gohost
 
-HELPERS := testprog hostile
+HELPERS := testprog hostile gohelper.so
 
 .PHONY: tests
 tests: all $(TEST_NAMES:%=$(BUILD)/tests/%) $(HELPERS:%=$(BUILD)/tests/%) \
