@@ -618,6 +618,7 @@ pty_restores() {
 			(trap - INT QUIT; sh -c 'echo \$\$ >\"$WORK/host\"
 				exec \"$nrun\" -y sh -c \"echo ready; cat\"'); echo \"status \$?\"
 			[ \"\$a\" = \"\$(stty -g)\" ] && echo same"
+		expect ready
 		send 'mirror\n'
 		eventually shown_times 2 mirror
 		kill "-$sig" "$(cat "$WORK/host")"
