@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -37,6 +38,20 @@ static int fail(int error, char *why, size_t whylen, const char *format, ...)
 	return error;
 }
 
+/*
+ * own_object tells the file that this code is in. For dladdr(3) a program that
+ * it is linked into has the name argv[0], which may not be a path, or none.
+ */
+static bool own_object(char path[PATH_MAX])
+{
+	Dl_info self, program;
+	if (dladdr((void *)(uintptr_t)own_object, &self) &&
+	    !(dladdr((void *)(uintptr_t)getauxval(AT_ENTRY), &program) &&
+	      program.dli_fbase == self.dli_fbase))
+		return realpath(self.dli_fname, path) != NULL;
+	return realpath("/proc/self/exe", path) != NULL;
+}
+
 int nr_shepherd_path(const char *wanted, char *path, size_t size, char *why, size_t whylen)
 {
 	if (!wanted)
@@ -47,10 +62,8 @@ int nr_shepherd_path(const char *wanted, char *path, size_t size, char *why, siz
 		return 0;
 	}
 
-	Dl_info self;
 	char object[PATH_MAX];
-	if (!dladdr((void *)(uintptr_t)nr_shepherd_path, &self) ||
-	    !realpath(self.dli_fname, object))
+	if (!own_object(object))
 		return fail(-ENOPKG, why, whylen,
 			    SHEPHERD ": cannot tell where libnetrunner is; set NETRUNNER_SHEPHERD");
 	*strrchr(object, '/') = '\0';

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <termios.h>
 #include <time.h>
@@ -170,7 +171,8 @@ static ssize_t write_pipe(int fd, const void *buf, size_t len)
 	do {
 		if (!atomic_load_explicit(&without_flag, memory_order_relaxed)) {
 			struct iovec all = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
-			n = pwritev2(fd, &all, 1, -1, RWF_NOSIGNAL);
+			/* musl has no function for it before 1.2.5. */
+			n = syscall(SYS_pwritev2, fd, &all, 1, -1L, -1L, RWF_NOSIGNAL);
 			if (n >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS))
 				continue;
 			atomic_store(&without_flag, true);
