@@ -6,6 +6,8 @@
 #     need COMMAND PACKAGE    installs what is missing by apt-get, or ends the
 #                             script, which then counts as one skipped test
 #     give_up WHY             ends it in the same way
+#     dies_with_all COMMAND...  for check: a host that prints "ready" and is then
+#                             killed by SIGKILL, which must leave nothing
 #
 # $HOSTS is the directory of the hosts' sources.
 
@@ -35,4 +37,21 @@ need() {
 	{ apt install -y --no-install-recommends "$2" || { apt update && apt install -y --no-install-recommends "$2"; }; } \
 		>"$WORK/apt" 2>&1 || :
 	command -v "$1" >/dev/null || give_up "no $1: $(tail -n 1 "$WORK/apt")"
+}
+
+dies_with_all() {
+	local host line=""
+	coproc "$@" 2>"$WORK/stderr"
+	host=$COPROC_PID
+	IFS= read -r -t "$LIMIT" line <&"${COPROC[0]}" || :
+	if [[ $line != ready ]]; then
+		kill -KILL "$host" || :
+		cat "$WORK/stderr"
+		equal "$line" ready "the host's first line"
+	fi
+	# It has trees of programs.
+	[[ $(leftovers | wc -l) -gt 10 ]]
+	kill -KILL "$host"
+	wait "$host" || :
+	eventually nothing_left
 }
