@@ -3,7 +3,7 @@
 #
 # tests/scripts/lib.sh, and for the scripts beside this one
 #
-#     need COMMAND PACKAGE    installs what is missing by apt-get, or ends the
+#     need COMMAND PACKAGE... installs what is missing by apt-get, or ends the
 #                             script, which then counts as one skipped test
 #     give_up WHY             ends it in the same way
 #     dies_with_all COMMAND...  for check: a host that prints "ready" and is then
@@ -34,7 +34,7 @@ need() {
 	! command -v "$1" >/dev/null || return 0
 	[[ $(id -u) == 0 ]] || give_up "no $1, and only root can install $2"
 	command -v apt-get >/dev/null || give_up "no $1, and no apt-get to install it"
-	{ apt install -y --no-install-recommends "$2" || { apt update && apt install -y --no-install-recommends "$2"; }; } \
+	{ apt install -y --no-install-recommends "${@:2}" || { apt update && apt install -y --no-install-recommends "${@:2}"; }; } \
 		>"$WORK/apt" 2>&1 || :
 	command -v "$1" >/dev/null || give_up "no $1: $(tail -n 1 "$WORK/apt")"
 }
