@@ -131,6 +131,11 @@ test: deps ## run all tests; ends with a line that counts them
 	@$(MAKE) --no-print-directory tests
 	@tests/run.sh
 
+# `make test` runs a choice of them there.
+.PHONY: test-arm64
+test-arm64: ## all C tests on an emulated arm64; half an hour
+	tests/vm/arm64.sh -a
+
 N ?= 1000
 SEED ?=
 .PHONY: chaos
@@ -175,5 +180,5 @@ clean: ## remove what has been built
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | sort | while IFS='|' read -r target text; do \
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | sort | while IFS='|' read -r target text; do \
 		printf '%-15s %s\n' "$$target" "$$text"; done

@@ -79,7 +79,7 @@ check "it is built" build
 [[ $failed == 0 ]] || finish
 
 root=$WORK/root
-mkdir -p "$root"/{bin,dev,etc,lib,proc,sys,tmp,vm/tests}
+mkdir -p "$root"/{bin,dev,etc,lib,proc,sys,tmp,usr,vm/tests}
 cp "$files/busybox" "$root/bin/busybox"
 ln -s busybox "$root/bin/sh"
 cp tests/vm/init "$root/init"
@@ -95,13 +95,16 @@ cp -L $libc/{ld-linux-aarch64.so.1,libc.so.6} "$root/lib"
 # signals and stacks of the Go runtime, structs of the kernel.
 chosen() {
 	case $1 in
-	test_containment) echo "killed_program_takes_its_tree_along killed_shepherd_takes_all_trees_along '*in_a_pid_namespace*'" ;;
-	test_host) echo "forked_child_* host_keeps_its_state host_survives_a_storm_of_signals killed_shepherd_is_*" ;;
-	test_identity | test_stdio | test_pty) ;; # all of it
-	test_lifecycle) echo "'kill_*' 'stop_*' 'wait_*'" ;;
-	test_spawn) echo "'exec_*' 'arguments_*' 'environment_*' 'file_*'" ;;
-	test_streams) echo "'limit_*' 'loop_*'" ;;
 	test_cgroup) echo "'*_fresh_group_*' 'files_*'" ;;
+	test_containment) echo "lost_tree_dies_with_the_only_program program_in_a_pid_namespace_sees_only_that signals_and_ends_in_a_pid_namespace" ;;
+	test_host) echo "forked_child_may_exit host_keeps_its_state host_survives_a_storm_of_signals killed_shepherd_is_eownerdead" ;;
+	test_identity) ;; # all of it
+	test_lifecycle) echo "'kill_*' 'stop_*' 'wait_*'" ;;
+	test_pty) echo "'control_*' 'close_stdin_*' 'window_*' '*_beside_the_terminal'" ;;
+	test_spawn) echo "'exec_*' 'arguments_*' 'environment_*' 'file_*'" ;;
+	test_stdio) ;;
+	test_streams) echo "'limit_*' loop_with_a_little 'row_*'" ;;
+	*) echo none ;;
 	esac
 }
 
@@ -116,7 +119,8 @@ chosen() {
 			[[ $all == yes || $# != 0 ]] || names=$(chosen "$suite")
 			cat <<-END
 				echo "== $suite"
-				timeout -k 10 900 /vm/tests/$suite $names || echo "exit status \$?"
+				timeout -k 10 900 /vm/tests/$suite $names
+				status=\$?; [ \$status -le 1 ] || echo "exit status \$status"
 			END
 		done
 	fi
@@ -127,11 +131,23 @@ chosen() {
 
 limit=600
 [[ $all == no ]] || limit=3600
+qemu=
+# shellcheck disable=SC2317
+stop() {
+	[[ -z $qemu ]] || kill "$qemu" 2>/dev/null || :
+}
+trap 'stop; cleanup' EXIT
+: >"$WORK/serial"
 timeout --kill-after=5 $limit qemu-system-aarch64 -M virt -cpu max,pauth-impdef=on \
 	-accel tcg,thread=multi -smp 2 -m 512 -nodefaults -no-reboot -display none -nic none \
 	-kernel "$files/vmlinuz" -initrd "$WORK/initrd" \
 	-append "output=/dev/ttyAMA0 console=ttyAMA0 quiet loglevel=3 panic=-1 oops=panic mitigations=off random.trust_cpu=on cgroup_no_v1=all psi=1" \
-	-serial stdio </dev/null 2>&1 | sed -u 's|\r$||' | tee "$WORK/output" || :
+	-serial "file:$WORK/serial" </dev/null >"$WORK/qemu" 2>&1 &
+qemu=$!
+tail -s 0.2 -n +1 -f --pid="$qemu" "$WORK/serial" | sed -u 's/\r$//'
+wait "$qemu" || cat "$WORK/qemu"
+qemu=
+tr -d '\r' <"$WORK/serial" >"$WORK/output"
 if ! grep -q '^vm: done$' "$WORK/output"; then
 	fail "the VM" "it has not come to its end within $limit s"
 fi
