@@ -37,14 +37,19 @@ all: $(BUILD)/libnetrunner.so $(BUILD)/netrunner-shepherd $(BUILD)/nrun ## build
 # dynamic linker would start the runtime, is renamed for capi/guest.c to find,
 # and runtime.sigtable is made visible to it. See docs/decisions/0001.
 #
-# $(1): environment and $(2): flags of go build, $(3): flags of the linker
+# $(1): environment and $(2): flags of go build
+define compile_objects
+	rm -rf $@.objects && mkdir -p $@.objects
+	CGO_ENABLED=1 CC="$(CC)" $(1) $(GO) build $(2) $(GO_PATHS) -buildmode=c-archive -o $@.objects/go.a ./capi
+	cd $@.objects && $(AR) x go.a && rm go.a go.h
+	$(OBJCOPY) --rename-section .init_array=nr_go_init --globalize-symbol=runtime.sigtable $@.objects/go.o
+endef
+
+# $(1) and $(2) likewise, $(3): flags of the linker
 define link_library
-	rm -rf $(@D)/objects && mkdir -p $(@D)/objects
-	CGO_ENABLED=1 CC="$(CC)" $(1) $(GO) build $(2) $(GO_PATHS) -buildmode=c-archive -o $(@D)/objects/go.a ./capi
-	cd $(@D)/objects && $(AR) x go.a && rm go.a go.h
-	$(OBJCOPY) --rename-section .init_array=nr_go_init --globalize-symbol=runtime.sigtable $(@D)/objects/go.o
-	$(CC) $(3) $(LINK) -o $@ $(@D)/objects/*.o -lpthread -ldl
-	rm -r $(@D)/objects
+	$(call compile_objects,$(1),$(2))
+	$(CC) $(3) $(LINK) -o $@ $@.objects/*.o -lpthread -ldl
+	rm -r $@.objects
 	ln -sf $(@F) $(@D)/$(SONAME)
 endef
 
@@ -65,6 +70,20 @@ endef
 
 $(BUILD)/nrun: $(wildcard nrun/*.[ch]) include/netrunner.h $(BUILD)/libnetrunner.so Makefile
 	$(call link_nrun,)
+
+# The same as one object, in which only the functions of netrunner.h are visible.
+# (-d: also what would become common symbols is put into it.)
+.PHONY: static
+static: $(BUILD)/libnetrunner.a $(BUILD)/netrunner-shepherd ## build libnetrunner.a; CC=musl-gcc for musl
+
+$(BUILD)/libnetrunner.a: $(CAPI_SOURCES) capi/exports.map Makefile
+	@mkdir -p $(@D)
+	$(call compile_objects,,-ldflags "-s -w")
+	$(CC) -r -nostdlib -Wl,-d -o $@.objects/netrunner.o $@.objects/*.o
+	grep -o 'nr_[a-z_]*' capi/exports.map >$@.objects/exports
+	$(OBJCOPY) --keep-global-symbols=$@.objects/exports $@.objects/netrunner.o
+	rm -f $@ && $(AR) rcs $@ $@.objects/netrunner.o
+	rm -r $@.objects
 
 # The same under AddressSanitizer and UndefinedBehaviorSanitizer, for tests.
 ASAN := $(BUILD)/asan
@@ -134,6 +153,11 @@ test: deps ## run all tests; ends with a line that counts them
 	@$(MAKE) --no-print-directory tests
 	@tests/run.sh
 
+# `make test` runs a choice of them there.
+.PHONY: test-arm64
+test-arm64: ## all C tests on an emulated arm64; half an hour
+	tests/vm/arm64.sh -a
+
 N ?= 1000
 SEED ?=
 .PHONY: chaos
@@ -180,5 +204,5 @@ clean: ## remove what has been built
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | sort | while IFS='|' read -r target text; do \
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | sort | while IFS='|' read -r target text; do \
 		printf '%-15s %s\n' "$$target" "$$text"; done

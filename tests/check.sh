@@ -42,7 +42,7 @@ else
 	skip clang-format "not installed"
 fi
 if command -v shellcheck >/dev/null; then
-	check shellcheck shellcheck -x tests/*.sh tests/scripts/*.sh tests/vm/*.sh tests/vm/job tests/vm/nrun tests/vm/init examples/*.sh packaging/*.sh .ci/run
+	check shellcheck shellcheck -x tests/*.sh tests/scripts/*.sh tests/hosts/*.sh tests/vm/*.sh tests/vm/job tests/vm/nrun tests/vm/init examples/*.sh packaging/*.sh .ci/run
 else
 	skip shellcheck "not installed"
 fi
