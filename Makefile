@@ -142,10 +142,11 @@ $(BUILD)/tests/chaos-gohost: $(GO_SOURCES) $(wildcard tests/chaos/gohost/*.go) i
 	CGO_ENABLED=1 CC="$(CC)" $(GO) build -race -trimpath -ldflags "-X main.version=$(VERSION)" -o $@ ./tests/chaos/gohost
 
 HELPERS := testprog hostile gohelper.so
+BENCHES := $(addprefix $(BUILD)/bench/,spawn stream idle start teardown program)
 
 .PHONY: tests
 tests: all $(TEST_NAMES:%=$(BUILD)/tests/%) $(HELPERS:%=$(BUILD)/tests/%) \
-	$(BUILD)/tests/chaos $(BUILD)/tests/chaos-gohost \
+	$(BUILD)/tests/chaos $(BUILD)/tests/chaos-gohost $(BENCHES) \
 	$(ASAN)/netrunner-shepherd $(ASAN)/nrun $(TEST_NAMES:%=$(ASAN)/tests/%) $(HELPERS:%=$(ASAN)/tests/%) ## build the C tests
 
 .PHONY: test
@@ -164,13 +165,35 @@ SEED ?=
 chaos: tests ## N rounds of random trees, hosts and faults; SEED= replays one
 	$(BUILD)/tests/chaos -n $(N) $(if $(SEED),-s $(SEED))
 
-$(BUILD)/bench/%: tests/bench/%.c $(BUILD)/libnetrunner.so include/netrunner.h
+# What measures, see tests/bench/run.py.
+BENCH_SUPPORT := tests/bench/bench.c tests/bench/proc.c
+$(BUILD)/bench/%: tests/bench/%.c $(BENCH_SUPPORT) $(wildcard tests/bench/*.h) $(BUILD)/libnetrunner.so include/netrunner.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -o $@ $< -L $(BUILD) -lnetrunner -Wl,-rpath,'$$ORIGIN/..'
+	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -o $@ $< $(BENCH_SUPPORT) -L $(BUILD) -lnetrunner -lutil \
+		-Wl,-rpath,'$$ORIGIN/..'
 
+# Not linked with the library: it loads it.
+$(BUILD)/bench/start: tests/bench/start.c tests/bench/proc.c tests/bench/proc.h include/netrunner.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -o $@ $< tests/bench/proc.c -ldl
+
+$(BUILD)/bench/program: tests/bench/program.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(C_WARNINGS) -static -o $@ $<
+
+ONLY ?=
 .PHONY: bench
-bench: all $(BUILD)/bench/teardown ## measure; on a machine that has nothing else to do
-	$(BUILD)/bench/teardown
+bench: all $(BENCHES) ## measure, beside peers; ONLY=spawn one part; on a machine that has nothing else to do
+	@BUILD=$(BUILD) tests/bench/prepare.sh
+	@BUILD=$(BUILD) python3 tests/bench/run.py $(ONLY)
+
+.PHONY: benchdocs
+benchdocs: ## put what was measured last into docs/performance.md and the README
+	@BUILD=$(BUILD) python3 tests/bench/report.py
+
+.PHONY: benchexpect
+benchexpect: all $(BENCHES) ## store what tests/bench/counts.py counts now as what is to be expected
+	@BUILD=$(BUILD) python3 tests/bench/counts.py --expect
 
 .PHONY: check
 check: ## formatting and static checks
