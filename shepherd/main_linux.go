@@ -32,7 +32,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 	"unsafe"
 
@@ -181,24 +180,4 @@ func raiseFileLimit() {
 		limit.Cur = limit.Max
 		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 	}
-}
-
-// makeThreads makes the runtime start threads, which it keeps for later.
-func makeThreads(n int) {
-	var started, done sync.WaitGroup
-	release := make(chan struct{})
-	started.Add(n)
-	done.Add(n)
-	for range n {
-		go func() {
-			runtime.LockOSThread()
-			started.Done()
-			<-release
-			runtime.UnlockOSThread() // a thread that ends unlocked goes to the pool
-			done.Done()
-		}()
-	}
-	started.Wait()
-	close(release)
-	done.Wait()
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"libnetrunner/core/threads"
 	"libnetrunner/core/wire"
 )
 
@@ -177,7 +178,7 @@ func (s *shepherd) start() error {
 		}()
 	}
 	ready.Wait()
-	makeThreads(spareThreads) // beside those, which keep theirs
+	threads.Make(spareThreads) // beside those, which keep theirs
 	if err := errors.Join(errs[:]...); err != nil {
 		return fmt.Errorf("list of children: %w", err)
 	}

@@ -343,6 +343,17 @@ unsigned char *pattern(size_t len)
 	return bytes;
 }
 
+const char *const *large_environment(void)
+{
+	enum { VARIABLES = 2000 };
+	const char **env = check_alloc((VARIABLES + 2) * sizeof *env);
+
+	env[0] = check_mark();
+	for (int i = 0; i < VARIABLES; i++)
+		env[i + 1] = check_format("V%d=%0200d", i, i);
+	return env;
+}
+
 /* Programs. */
 
 static void release_left(void *arg)
@@ -759,8 +770,10 @@ pid_t shepherd_of(nr_proc p)
 	pid_t pid = nr_pid(p);
 
 	REQUIRE(pid > 0);
-	while (pid > 0 && !proc_is_shepherd(pid))
+	/* Not itself: for an instant after the exec it still looks like one. */
+	do
 		pid = proc_parent(pid);
+	while (pid > 0 && !proc_is_shepherd(pid));
 	REQUIRE(pid > 0, "no netrunner-shepherd above %d", nr_pid(p));
 	return pid;
 }
