@@ -133,7 +133,7 @@ test: deps ## run all tests; ends with a line that counts them
 
 # `make test` runs a choice of them there.
 .PHONY: test-arm64
-test-arm64: ## all C tests on an emulated arm64; half an hour
+test-arm64: ## all C tests on an emulated arm64, half an hour
 	tests/vm/arm64.sh -a
 
 N ?= 1000
