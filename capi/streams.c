@@ -2,11 +2,14 @@
 
 /*
  * The byte path. It is C because a crossing into Go costs more than the system
- * call itself, and stalls while Go collects garbage.
+ * call itself, and stalls while Go collects garbage. It makes its calls by
+ * syscall(2), which pthread_cancel(3) does not interrupt: read(2) and its like
+ * would never leave the gate.
  */
 
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -56,16 +59,41 @@ int nr_fd(nr_proc p, int stream)
 	return fd;
 }
 
+/*
+ * grow makes a pipe larger from which more has been read at a stretch than it
+ * holds: its program is kept waiting by it. 256 KiB are enough to make the two
+ * take turns a quarter as often; more gains nothing.
+ */
+static void grow(struct nr_slot *slot, int stream, ssize_t n)
+{
+	enum { USUAL = 64 << 10, LARGE = 256 << 10 };
+	uint32_t unbroken = 0;
+
+	if (n > 0) {
+		unbroken = atomic_load_explicit(&slot->unbroken[stream], memory_order_relaxed);
+		if (unbroken >= USUAL)
+			return;
+		unbroken += n < USUAL ? (uint32_t)n : USUAL;
+		/* EPERM: the user has too many large ones already. */
+		if (unbroken >= USUAL && nr_table_grow(slot, stream))
+			fcntl(slot->fd[stream], F_SETPIPE_SZ, LARGE);
+	}
+	atomic_store_explicit(&slot->unbroken[stream], unbroken, memory_order_relaxed);
+}
+
 /* The end of a terminal reads as EIO. */
-static ssize_t read_stream(const struct nr_slot *slot, int stream, void *buf, size_t len)
+static ssize_t read_stream(struct nr_slot *slot, int stream, void *buf, size_t len)
 {
 	ssize_t n;
 	do
-		n = read(slot->fd[stream], buf, len);
+		n = syscall(SYS_read, slot->fd[stream], buf, len);
 	while (n < 0 && errno == EINTR);
+	int error = errno;
+	if (slot->default_pipe[stream])
+		grow(slot, stream, n);
 	if (n >= 0)
 		return n;
-	return errno == EIO && slot->terminal[stream] ? 0 : -errno;
+	return error == EIO && slot->terminal[stream] ? 0 : -error;
 }
 
 /*
@@ -151,11 +179,12 @@ static ssize_t write_masked(int fd, const void *buf, size_t len)
 	bool was_blocked = sigismember(&saved, SIGPIPE) == 1;
 	bool was_pending = was_blocked && sigpending(&pending) == 0 &&
 			   sigismember(&pending, SIGPIPE) == 1;
-	ssize_t n = write(fd, buf, len);
+	ssize_t n = syscall(SYS_write, fd, buf, len);
 	int error = errno;
 	if (n < 0 && error == EPIPE && !was_pending) {
 		static const struct timespec now;
-		while (sigtimedwait(&pipe, NULL, &now) < 0 && errno == EINTR)
+		while (syscall(SYS_rt_sigtimedwait, &pipe, NULL, &now, sizeof(uint64_t)) < 0 &&
+		       errno == EINTR)
 			continue;
 	}
 	if (!was_blocked)
@@ -171,8 +200,9 @@ static ssize_t write_pipe(int fd, const void *buf, size_t len)
 	do {
 		if (!atomic_load_explicit(&without_flag, memory_order_relaxed)) {
 			struct iovec all = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
-			/* musl has no function for it before 1.2.5. */
-			n = syscall(SYS_pwritev2, fd, &all, 1, -1L, -1L, RWF_NOSIGNAL);
+			/* No offset: -1, in both halves. musl has no function for it before 1.2.5.
+			 */
+			n = syscall(SYS_pwritev2, fd, &all, 1L, -1L, -1L, RWF_NOSIGNAL);
 			if (n >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS))
 				continue;
 			atomic_store(&without_flag, true);
@@ -187,7 +217,7 @@ static ssize_t write_terminal(struct nr_slot *slot, const char *buf, size_t len)
 {
 	ssize_t n;
 	do
-		n = write(slot->fd[NR_STDIN], buf, len);
+		n = syscall(SYS_write, slot->fd[NR_STDIN], buf, len);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == EIO ? -EPIPE : -errno;
@@ -236,7 +266,7 @@ static int type_end_of_file(struct nr_slot *slot)
 			  last == t.c_cc[VEOF];
 	size_t left = line_ended ? 1 : 2;
 	while (left > 0) {
-		ssize_t n = write(fd, end, left);
+		ssize_t n = syscall(SYS_write, fd, end, left);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)

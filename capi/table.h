@@ -34,15 +34,22 @@ struct nr_slot {
 	uint32_t index;
 	struct nr_slot *next_free;
 
-	/* Constant while a handle exists. */
-	int fd[NR_GATES]; /* -1: not connected to the host */
+	/*
+	 * Constant while a handle exists. A descriptor is -1 if it is not
+	 * connected to the host, and before and after; it changes only while
+	 * fork(2) is held.
+	 */
+	int fd[NR_GATES];
 	bool terminal[3];
+	bool default_pipe[3];  /* a pipe of the kernel's default size */
 	uint64_t output_limit; /* 0: none */
 	uint64_t start_ns;
 
 	/* The byte path's counters. */
 	_Atomic uint64_t bytes[3];
 	_Atomic uint64_t reads;
+	_Atomic uint32_t unbroken[3]; /* bytes read since it was found empty, see grow() */
+	_Atomic bool grown[3];        /* see nr_table_grow */
 	_Atomic uint64_t writes;
 	_Atomic unsigned char last_typed; /* the last byte written to the terminal, 0: none */
 
@@ -76,6 +83,12 @@ bool nr_table_close(struct nr_slot *slot, int gate);
 /* nr_table_is_closed is for calls that wait inside. */
 bool nr_table_is_closed(struct nr_slot *slot, int gate);
 
+/*
+ * nr_table_grow takes one of the few pipes that may be larger than usual: false
+ * if there is none left. It is given back when its gate is closed.
+ */
+bool nr_table_grow(struct nr_slot *slot, int stream);
+
 /* Descriptors that belong to no process but must not survive in a fork. */
 void nr_table_track(int fd);
 void nr_table_close_tracked(int fd);
@@ -84,7 +97,7 @@ void nr_table_close_tracked(int fd);
  * nr_table_at_fork arranges that a forked child closes its copies of our
  * descriptors, which would keep the pipes of the parent's programs open.
  * Between hold and allow, while there are descriptors that the table does not
- * know, fork(2) waits; so nothing in between may.
+ * know, fork(2) waits; so nothing in between may. It is not recursive.
  */
 int nr_table_at_fork(void);
 void nr_table_hold_fork(void);
