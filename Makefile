@@ -126,11 +126,15 @@ chaos: tests ## N rounds of random trees, hosts and faults; SEED= replays one
 
 $(BUILD)/bench/%: tests/bench/%.c $(BUILD)/libnetrunner.so include/netrunner.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -o $@ $< -L $(BUILD) -lnetrunner -Wl,-rpath,'$$ORIGIN/..'
+	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -o $@ $< -L $(BUILD) $(BENCH_LIBS) -Wl,-rpath,'$$ORIGIN/..'
+
+BENCH_LIBS := -lnetrunner
+$(BUILD)/bench/guest: BENCH_LIBS := -ldl # which it loads itself
 
 .PHONY: bench
-bench: all $(BUILD)/bench/teardown ## measure; on a machine that has nothing else to do
+bench: all $(BUILD)/bench/teardown $(BUILD)/bench/guest ## measure; on a machine that has nothing else to do
 	$(BUILD)/bench/teardown
+	$(BUILD)/bench/guest
 
 .PHONY: check
 check: ## formatting and static checks
