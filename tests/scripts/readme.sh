@@ -71,7 +71,7 @@ names_exist() {
 		fi
 	done < <(
 		grep -oE '\]\([^)#:]+\)' "$ROOT/README.md" | tr -d ']()'
-		grep -oE '\b(capi|core|shepherd|include|examples|tests|docs)/[A-Za-z0-9_./-]*' \
+		grep -oE '\b(capi|core|shepherd|include|examples|tests|docs|nrun|man|packaging)/[A-Za-z0-9_./-]*' \
 			"$ROOT/README.md" | sed 's/[.]$//'
 	)
 	return "$status"
@@ -81,7 +81,7 @@ targets_exist() {
 	local target status=0
 	# `make demo` in a sentence, or at the beginning of a line of a block.
 	while read -r target; do
-		if ! grep -qE "^([a-z-]+ )*$target( [a-z-]+)*:" "$ROOT/Makefile" "$ROOT"/bindings/*/*.mk; then
+		if ! grep -qE "^([a-z-]+ )*$target( [a-z-]+)*:" "$ROOT/Makefile" "$ROOT"/*/*.mk "$ROOT"/bindings/*/*.mk; then
 			echo "there is no target $target"
 			status=1
 		fi
