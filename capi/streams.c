@@ -200,7 +200,8 @@ static ssize_t write_pipe(int fd, const void *buf, size_t len)
 	do {
 		if (!atomic_load_explicit(&without_flag, memory_order_relaxed)) {
 			struct iovec all = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
-			/* No offset: -1, in both halves. */
+			/* No offset: -1, in both halves. musl has no function for it before 1.2.5.
+			 */
 			n = syscall(SYS_pwritev2, fd, &all, 1L, -1L, -1L, RWF_NOSIGNAL);
 			if (n >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS))
 				continue;

@@ -207,7 +207,12 @@ void nr_table_close_tracked(int fd)
 	close(fd);
 }
 
+/* Those who spawn all the time must not keep a fork waiting. musl has one kind. */
+#ifdef PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
 #define UNLOCKED PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
+#else
+#define UNLOCKED PTHREAD_RWLOCK_INITIALIZER
+#endif
 static pthread_rwlock_t fork_lock = UNLOCKED;
 
 void nr_table_hold_fork(void)

@@ -37,12 +37,12 @@ check "go mod tidy" tidy
 check "go vet for linux/arm64" other_platform linux arm64
 check "go vet for darwin/arm64" other_platform darwin arm64
 if command -v clang-format >/dev/null; then
-	check clang-format clang-format --dry-run -Werror capi/*.[ch] examples/*.c nrun/*.[ch] tests/*/*.[ch] tests/c/helpers/*.[ch]
+	check clang-format clang-format --dry-run -Werror capi/*.[ch] examples/*.c nrun/*.[ch] tests/*/*.[ch] tests/c/helpers/*.[ch] tests/bench/peers/*.c
 else
 	skip clang-format "not installed"
 fi
 if command -v shellcheck >/dev/null; then
-	check shellcheck shellcheck -x tests/*.sh tests/scripts/*.sh tests/vm/*.sh tests/vm/job tests/vm/nrun tests/vm/init examples/*.sh packaging/*.sh .ci/run
+	check shellcheck shellcheck -x tests/*.sh tests/scripts/*.sh tests/hosts/*.sh tests/bench/*.sh tests/vm/*.sh tests/vm/job tests/vm/nrun tests/vm/init examples/*.sh packaging/*.sh .ci/run
 else
 	skip shellcheck "not installed"
 fi

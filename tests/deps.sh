@@ -53,3 +53,13 @@ if [[ ${#missing[@]} -gt 0 ]]; then
 	printf 'missing: %s\n' "${missing[@]}" >&2
 	exit 1
 fi
+
+# Tests that need one of these are skipped where it is not to be had.
+useful=()
+for tool in python3 strace valgrind; do
+	command -v "$tool" >/dev/null || useful+=("$tool")
+done
+if [[ ${#useful[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+	apt-get update -q || true
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${useful[@]}" || true
+fi
