@@ -311,6 +311,7 @@ def count_rows():
     lines = []
     for workload, calls in expected.items():
         if workload.startswith(("spawn", "the same")):
+            calls = calls["varying"] | calls["steady"]
             of = {w: {call.partition(": ")[2]: n for call, n in calls.items() if call.startswith(w)} for w in who}
             most = sorted(of["host"], key=of["host"].get, reverse=True)[:4]
             lines.append([workload, *(f"{sum(of[w].values()):.0f}" for w in who), ", ".join(most)])
