@@ -126,6 +126,11 @@ $(BUILD)/bench/%: tests/bench/%.c $(BUILD)/libnetrunner.so include/netrunner.h
 bench: all $(BUILD)/bench/teardown ## measure; on a machine that has nothing else to do
 	$(BUILD)/bench/teardown
 
+FUZZTIME ?= 30s
+.PHONY: fuzz
+fuzz: ## each fuzz test for FUZZTIME
+	@tests/fuzz.sh $(FUZZTIME)
+
 .PHONY: check
 check: ## formatting and static checks
 	@tests/check.sh
