@@ -108,7 +108,7 @@ tests: all $(TEST_NAMES:%=$(BUILD)/tests/%) $(HELPERS:%=$(BUILD)/tests/%) \
 	$(ASAN)/netrunner-shepherd $(TEST_NAMES:%=$(ASAN)/tests/%) $(HELPERS:%=$(ASAN)/tests/%) ## build the C tests
 
 .PHONY: test
-test: deps ## run all tests; ends with a line that counts them
+test: test-deps ## run all tests; ends with a line that counts them
 	@$(MAKE) --no-print-directory tests
 	@tests/run.sh
 
@@ -132,7 +132,7 @@ fuzz: ## each fuzz test for FUZZTIME
 	@tests/fuzz.sh $(FUZZTIME)
 
 .PHONY: check
-check: ## formatting and static checks
+check: all ## formatting and static checks
 	@tests/check.sh
 
 .PHONY: examples
@@ -151,6 +151,10 @@ demo: deps ## install what is missing, build, and run the main job on real input
 .PHONY: deps
 deps: ## install what building and testing need
 	@tests/deps.sh
+
+.PHONY: test-deps
+test-deps:
+	@tests/deps.sh --optional
 
 # What only one binding knows: how its package is made.
 include $(wildcard bindings/*/*.mk)

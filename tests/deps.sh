@@ -3,6 +3,8 @@
 #
 # Installs what building and testing need and this machine lacks, with apt-get
 # where that is possible, and says what is missing where it is not.
+#
+#     tests/deps.sh [--optional]     also what tests are skipped without
 
 set -euo pipefail
 
@@ -37,4 +39,20 @@ fi
 if [[ ${#missing[@]} -gt 0 ]]; then
 	printf 'missing: %s\n' "${missing[@]}" >&2
 	exit 1
+fi
+[[ ${1:-} == --optional ]] || exit 0
+
+packages=()
+for tool in clang-format shellcheck pkg-config; do
+	command -v "$tool" >/dev/null || packages+=("$tool")
+done
+for header in uv.h:libuv1-dev ev.h:libev-dev; do
+	echo "#include <${header%:*}>" | gcc -E -x c -o /dev/null - 2>/dev/null || packages+=("${header#*:}")
+done
+pkg-config --exists glib-2.0 2>/dev/null || packages+=(libglib2.0-dev)
+if [[ ${#packages[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+	apt-get update -q || :
+	for package in "${packages[@]}"; do
+		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$package" || :
+	done
 fi
