@@ -10,6 +10,7 @@ nobody takes its lines: a slow side slows the other down.
 import argparse
 import asyncio
 import sys
+from typing import Optional
 
 from netrunner import Error, Reason
 from netrunner.asyncio import PIPE, Process, create_subprocess_shell
@@ -18,6 +19,7 @@ CHUNK = 1 << 16
 
 
 async def feed(program: Process, file: str) -> None:
+    assert program.stdin is not None
     with open(file, "rb") as source:
         try:
             while chunk := source.read(CHUNK):
@@ -29,11 +31,12 @@ async def feed(program: Process, file: str) -> None:
 
 
 async def drain(program: Process, file: str) -> None:
+    assert program.stdout is not None
     async for line in program.stdout:
         print(f"{file}: {line.decode(errors='surrogateescape').removesuffix(chr(10))}")
 
 
-async def run(command: str, file: str, timeout: float) -> bool:
+async def run(command: str, file: str, timeout: Optional[float]) -> bool:
     try:
         with open(file, "rb"):
             pass
@@ -44,7 +47,7 @@ async def run(command: str, file: str, timeout: float) -> bool:
     async with program:
         await asyncio.gather(feed(program, file), drain(program, file))
         status = await program.wait()
-    if program.outcome.reason is Reason.TIMEOUT:
+    if program.outcome and program.outcome.reason is Reason.TIMEOUT:
         print(f"{file}: out of time", file=sys.stderr)
     else:
         how = f"exit {status}" if status >= 0 else f"signal {-status}"
