@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# make            build the library and the shepherd into build/
+# make            build the library, the shepherd and nrun into build/
 # make help       list the targets
 
 VERSION := $(shell sed -n 's/^\#define NR_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' include/netrunner.h | paste -sd.)
@@ -17,6 +17,9 @@ SANITIZE := address,undefined
 
 CFLAGS ?= -O2 -g
 C_WARNINGS := -std=gnu11 -Wall -Wextra -Werror
+# What is built does not tell where, or from what kind of a copy.
+C_PATHS := -ffile-prefix-map='$(CURDIR)'=.
+GO_PATHS := -trimpath -buildvcs=false
 GO_SOURCES := $(wildcard go.mod go.sum core/*.go core/wire/*.go)
 CAPI_SOURCES := $(GO_SOURCES) $(wildcard capi/*.go capi/*.c capi/*.h capi/*.inc) include/netrunner.h
 SHEPHERD_SOURCES := $(GO_SOURCES) $(wildcard shepherd/*.go shepherd/*.s) include/netrunner.h
@@ -28,7 +31,7 @@ LINK := -shared -Wl,-soname,$(SONAME) -Wl,--version-script=capi/exports.map \
 
 .DEFAULT_GOAL := all
 .PHONY: all
-all: $(BUILD)/libnetrunner.so $(BUILD)/netrunner-shepherd ## build the library and the shepherd (the default)
+all: $(BUILD)/libnetrunner.so $(BUILD)/netrunner-shepherd $(BUILD)/nrun ## build the library, the shepherd and nrun (the default)
 
 # The library is linked by hand from a c-archive: Go's .init_array, by which the
 # dynamic linker would start the runtime, is renamed for capi/guest.c to find,
@@ -37,7 +40,7 @@ all: $(BUILD)/libnetrunner.so $(BUILD)/netrunner-shepherd ## build the library a
 # $(1): environment and $(2): flags of go build, $(3): flags of the linker
 define link_library
 	rm -rf $(@D)/objects && mkdir -p $(@D)/objects
-	CGO_ENABLED=1 CC="$(CC)" $(1) $(GO) build $(2) -trimpath -buildmode=c-archive -o $(@D)/objects/go.a ./capi
+	CGO_ENABLED=1 CC="$(CC)" $(1) $(GO) build $(2) $(GO_PATHS) -buildmode=c-archive -o $(@D)/objects/go.a ./capi
 	cd $(@D)/objects && $(AR) x go.a && rm go.a go.h
 	$(OBJCOPY) --rename-section .init_array=nr_go_init --globalize-symbol=runtime.sigtable $(@D)/objects/go.o
 	$(CC) $(3) $(LINK) -o $@ $(@D)/objects/*.o -lpthread -ldl
@@ -51,7 +54,17 @@ $(BUILD)/libnetrunner.so: $(CAPI_SOURCES) capi/exports.map Makefile
 
 $(BUILD)/netrunner-shepherd: $(SHEPHERD_SOURCES) Makefile
 	@mkdir -p $(@D)
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./shepherd
+	CGO_ENABLED=0 $(GO) build $(GO_PATHS) -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./shepherd
+
+# nrun finds the library beside itself, and where `make install` puts it; $LIB
+# is lib, lib64 or lib/x86_64-linux-gnu, as the system has it.
+define link_nrun
+	$(CC) $(CFLAGS) $(C_PATHS) $(C_WARNINGS) $(1) -I include -o $@ $(sort $(wildcard nrun/*.c)) -L $(@D) -lnetrunner \
+		-Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib:$$ORIGIN/../$$LIB'
+endef
+
+$(BUILD)/nrun: $(wildcard nrun/*.[ch]) include/netrunner.h $(BUILD)/libnetrunner.so Makefile
+	$(call link_nrun,)
 
 # The same under AddressSanitizer and UndefinedBehaviorSanitizer, for tests.
 ASAN := $(BUILD)/asan
@@ -62,6 +75,9 @@ $(ASAN)/libnetrunner.so: $(CAPI_SOURCES) capi/exports.map Makefile
 $(ASAN)/netrunner-shepherd: $(BUILD)/netrunner-shepherd
 	@mkdir -p $(@D)
 	cp $< $@
+
+$(ASAN)/nrun: $(wildcard nrun/*.[ch]) include/netrunner.h $(ASAN)/libnetrunner.so Makefile
+	$(call link_nrun,-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
 
 # C tests. SANITIZED ones run against the sanitized library.
 TEST_NAMES := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
@@ -90,6 +106,12 @@ $(ASAN)/tests/test_%: tests/c/test_%.c $(TEST_SUPPORT) $(TEST_HEADERS) $(ASAN)/l
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(C_WARNINGS) -static -o $@ $<
 
+# A Go library that is not ours, as Go makes them.
+%/tests/gohelper.so: tests/c/helpers/gohelper/main.go
+	@mkdir -p $(@D)
+	CGO_ENABLED=1 CC="$(CC)" $(GO) build -trimpath -buildmode=c-shared -o $@ ./tests/c/helpers/gohelper
+	rm -f $(@:.so=.h)
+
 $(BUILD)/tests/chaos: tests/chaos/chaos.c tests/c/proc.c $(TEST_HEADERS) $(BUILD)/libnetrunner.so
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -I tests/c -o $@ $< tests/c/proc.c \
@@ -100,12 +122,12 @@ $(BUILD)/tests/chaos-gohost: $(GO_SOURCES) $(wildcard tests/chaos/gohost/*.go) i
 	@mkdir -p $(@D)
 	CGO_ENABLED=1 CC="$(CC)" $(GO) build -race -trimpath -ldflags "-X main.version=$(VERSION)" -o $@ ./tests/chaos/gohost
 
-HELPERS := testprog hostile
+HELPERS := testprog hostile gohelper.so
 
 .PHONY: tests
 tests: all $(TEST_NAMES:%=$(BUILD)/tests/%) $(HELPERS:%=$(BUILD)/tests/%) \
 	$(BUILD)/tests/chaos $(BUILD)/tests/chaos-gohost \
-	$(ASAN)/netrunner-shepherd $(TEST_NAMES:%=$(ASAN)/tests/%) $(HELPERS:%=$(ASAN)/tests/%) ## build the C tests
+	$(ASAN)/netrunner-shepherd $(ASAN)/nrun $(TEST_NAMES:%=$(ASAN)/tests/%) $(HELPERS:%=$(ASAN)/tests/%) ## build the C tests
 
 .PHONY: test
 test: test-deps ## run all tests; ends with a line that counts them
@@ -155,6 +177,8 @@ deps: ## install what building and testing need
 .PHONY: test-deps
 test-deps:
 	@tests/deps.sh --optional
+
+include packaging/packaging.mk
 
 # What only one binding knows: how its package is made.
 include $(wildcard bindings/*/*.mk)

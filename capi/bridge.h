@@ -13,6 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Threads that nrg_started makes, for whenever the runtime needs one. */
+enum { NRG_SPARE_THREADS = 8 };
+
 /* The ends of what nrg_prepare has made that belong to the host, or -1. */
 struct nrg_ends {
 	int stream[3];

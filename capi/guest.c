@@ -28,8 +28,9 @@ extern const init_function __start_nr_go_init[] __attribute__((visibility("hidde
 extern const init_function __stop_nr_go_init[] __attribute__((visibility("hidden")));
 
 /*
- * runtime.sigtable, made global by the build. Go unblocks SIGCHLD, SIGPROF and
- * signal 34 on each of its threads, whatever mask it was started with, and so
+ * runtime.sigtable, made global by the build. Go unblocks SIGSTKFLT, SIGCHLD,
+ * SIGPROF and signal 34 on each of its threads, whatever mask it was started
+ * with: it would run the host's handlers on them, and so
  * takes SIGCHLD away from hosts that block it to read it from a signalfd
  * (golang/go#55066). There is no setting for that.
  */
@@ -48,6 +49,7 @@ static void keep_signals_blocked(void)
 		int number;
 		const char *name;
 	} unblocked[] = {
+		{ 16, "SIGSTKFLT: stack fault" },
 		{ 17, "SIGCHLD: child status has changed" },
 		{ 27, "SIGPROF: profiling alarm clock" },
 		{ 34, "signal 34" },
@@ -82,14 +84,25 @@ bool nr_guest_file_limit(uint64_t *soft, uint64_t *hard)
 	return file_limit_known;
 }
 
-void nr_guest_enter_go(sigset_t *saved)
+/*
+ * The signal stack that Go has made for this thread, which had none at its
+ * first crossing, and will use until the thread ends.
+ */
+static _Thread_local stack_t go_stack;
+
+void nr_guest_enter_go(struct nr_crossing *c)
 {
-	pthread_sigmask(SIG_BLOCK, &asynchronous, saved);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &c->cancel_state);
+	pthread_sigmask(SIG_BLOCK, &asynchronous, &c->mask);
+	sigaltstack(go_stack.ss_sp ? &go_stack : NULL, &c->stack);
 }
 
-void nr_guest_leave_go(const sigset_t *saved)
+void nr_guest_leave_go(const struct nr_crossing *c)
 {
-	pthread_sigmask(SIG_SETMASK, saved, NULL);
+	if (go_stack.ss_sp || c->stack.ss_flags & SS_DISABLE)
+		sigaltstack(&c->stack, go_stack.ss_sp ? NULL : &go_stack);
+	pthread_sigmask(SIG_SETMASK, &c->mask, NULL);
+	pthread_setcancelstate(c->cancel_state, NULL);
 }
 
 int nr_guest_refusal(void)
@@ -145,8 +158,9 @@ static char **go_arguments(void)
 }
 
 /*
- * Go aborts the process when it can't reserve address space or start its first
- * threads. probe finds that out before.
+ * Go aborts the process when it can't reserve address space or start a thread.
+ * probe finds that out before. All threads are made at the start: six of the
+ * runtime, and nrg_started's.
  */
 static pthread_mutex_t probe_gate = PTHREAD_MUTEX_INITIALIZER;
 
@@ -159,12 +173,12 @@ static void *probe_thread(void *unused)
 
 static int probe(void)
 {
-	enum { THREADS = 6 };
-	const size_t arena = (size_t)1 << 30;
+	enum { THREADS = 6 + NRG_SPARE_THREADS };
+	/* The runtime's 1 GiB, and what malloc(3) reserves for a thread. */
+	const size_t arena = ((size_t)1 << 30) + THREADS * ((size_t)96 << 20);
 	void *p = mmap(NULL, arena, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
 		return -ENOMEM;
-	munmap(p, arena);
 	pthread_t threads[THREADS];
 	int n = 0;
 	pthread_mutex_lock(&probe_gate);
@@ -173,6 +187,7 @@ static int probe(void)
 	pthread_mutex_unlock(&probe_gate);
 	for (int i = 0; i < n; i++)
 		pthread_join(threads[i], NULL);
+	munmap(p, arena);
 	return n == THREADS ? 0 : -EAGAIN;
 }
 
@@ -188,7 +203,8 @@ static bool same_action(const struct sigaction *a, const struct sigaction *b)
 
 static int start_go(void)
 {
-	struct sigaction before[NSIG], now;
+	static struct sigaction before[NSIG]; /* stacks may be small */
+	struct sigaction now, gos;
 	sigset_t all, saved;
 	char **arguments = go_arguments();
 	if (!arguments)
@@ -204,11 +220,17 @@ static int start_go(void)
 
 	for (const init_function *f = __start_nr_go_init; f < __stop_nr_go_init; f++)
 		(*f)(1, arguments, arguments + 2);
+	struct nr_crossing crossing;
+	nr_guest_enter_go(&crossing);
 	nrg_started(); /* waits until it has */
+	nr_guest_leave_go(&crossing);
 
+	/* What another thread of the host has set meanwhile is the host's. */
+	sigaction(SIGSEGV, NULL, &gos);
 	for (int s = 1; s < NSIG; s++)
 		if (s != SIGSEGV && s != SIGBUS && sigaction(s, NULL, &now) == 0 &&
-		    !same_action(&now, &before[s]))
+		    !same_action(&now, &before[s]) &&
+		    (now.sa_handler == gos.sa_handler || now.sa_handler == before[s].sa_handler))
 			sigaction(s, &before[s], NULL);
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
 	return 0;

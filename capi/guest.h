@@ -45,16 +45,26 @@ static inline int nr_guest_check(void)
 		       : nr_guest_refusal();
 }
 
-/* Around every call of a function nrg_...: the asynchronous signals blocked. */
-void nr_guest_enter_go(sigset_t *saved);
-void nr_guest_leave_go(const sigset_t *saved);
+/*
+ * Around every call of a function nrg_...: the asynchronous signals are blocked,
+ * pthread_cancel(3) waits, and faults in Go have Go's signal stack, which the
+ * thread does not keep: a handler of the host's is not to run on it.
+ */
+struct nr_crossing {
+	sigset_t mask;
+	stack_t stack;
+	int cancel_state;
+};
 
-#define NR_GO(result, call)                 \
-	do {                                \
-		sigset_t saved_;            \
-		nr_guest_enter_go(&saved_); \
-		(result) = (call);          \
-		nr_guest_leave_go(&saved_); \
+void nr_guest_enter_go(struct nr_crossing *c);
+void nr_guest_leave_go(const struct nr_crossing *c);
+
+#define NR_GO(result, call)                    \
+	do {                                   \
+		struct nr_crossing crossing_;  \
+		nr_guest_enter_go(&crossing_); \
+		(result) = (call);             \
+		nr_guest_leave_go(&crossing_); \
 	} while (0)
 
 /*

@@ -48,19 +48,24 @@ int nr_shepherd_path(const char *wanted, char *path, size_t size, char *why, siz
 	}
 
 	Dl_info self;
-	char object[PATH_MAX];
-	if (!dladdr((void *)(uintptr_t)nr_shepherd_path, &self) ||
-	    !realpath(self.dli_fname, object))
+	char *object = NULL; /* not on the stack, which may be small */
+	if (dladdr((void *)(uintptr_t)nr_shepherd_path, &self))
+		object = realpath(self.dli_fname, NULL);
+	if (!object)
 		return fail(-ENOPKG, why, whylen,
 			    SHEPHERD ": cannot tell where libnetrunner is; set NETRUNNER_SHEPHERD");
 	*strrchr(object, '/') = '\0';
 	static const char *const places[] = { "%s/" SHEPHERD, "%s/../libexec/netrunner/" SHEPHERD };
 	for (size_t i = 0; i < sizeof places / sizeof *places; i++)
 		if ((size_t)snprintf(path, size, places[i], object) < size &&
-		    access(path, F_OK) == 0)
+		    access(path, F_OK) == 0) {
+			free(object);
 			return 0;
-	return fail(-ENOPKG, why, whylen, SHEPHERD ": neither in %s nor in %s/../libexec/netrunner",
-		    object, object);
+		}
+	fail(-ENOPKG, why, whylen, SHEPHERD ": neither in %s nor in %s/../libexec/netrunner",
+	     object, object);
+	free(object);
+	return -ENOPKG;
 }
 
 /*

@@ -86,6 +86,9 @@ static int enter_process(nr_proc p, struct nr_slot **slot)
 	return error ? error : nr_table_enter(p, NR_EXIT, slot);
 }
 
+/* A size that was never set is not read to its end, as in clone3(2). */
+enum { MOST_OPTIONS = 4096 };
+
 /*
  * copy_options makes the caller's options as long as ours, see nr_options.size.
  */
@@ -96,12 +99,12 @@ static int copy_options(nr_options *to, const nr_options *from, char *why, size_
 		snprintf(why, whylen, "options: NULL");
 		return -EINVAL;
 	}
-	/* The first release's; fields are only ever added. */
-	if (from->size < sizeof *to) {
-		snprintf(why, whylen, "options.size: %zu", from->size);
-		return -EINVAL;
-	}
+	/* The first release's; fields are only ever added. Nobody adds so many. */
 	size_t size = from->size;
+	if (size < sizeof *to || size > MOST_OPTIONS) {
+		snprintf(why, whylen, "options.size: %zu", size);
+		return size < sizeof *to ? -EINVAL : -E2BIG;
+	}
 	for (size_t i = sizeof *to; i < size; i++)
 		if (((const unsigned char *)from)[i]) {
 			snprintf(why, whylen,
@@ -137,7 +140,8 @@ static int provide_shepherd(nr_proc p, const char *path, char *why, size_t whyle
 
 /*
  * launch hands a prepared process to its shepherd, starting that where needed.
- * fork(2) is held, and allowed while this waits.
+ * fork(2) is held, for its child would keep the program's ends of the pipes, but
+ * not for as long as a shepherd may be busy.
  * One that dies again and again at this very moment is not usable.
  */
 static int launch(nr_proc p, const char *path, char *why, size_t whylen)
@@ -145,17 +149,17 @@ static int launch(nr_proc p, const char *path, char *why, size_t whylen)
 	int socket, need, error = 0, launches = 0;
 	NR_GO(need, nrg_launch(p, &socket, why, whylen));
 	while (need > 0) {
-		nr_table_allow_fork();
 		if (need == NRG_NEED_ROOM) {
+			nr_table_allow_fork();
 			/* Not for ever: it may be room for descriptors that is missing. */
 			wait_for(socket, POLLOUT, now_ns() + 1000000);
+			nr_table_hold_fork();
 		} else if (launches++ < 3) {
 			error = provide_shepherd(p, path, why, whylen);
 		} else {
 			snprintf(why, whylen, "%s: ends as soon as it has been started", path);
 			error = -ENOPKG;
 		}
-		nr_table_hold_fork();
 		if (error)
 			return error;
 		NR_GO(need, nrg_launch(p, &socket, why, whylen));
@@ -163,12 +167,9 @@ static int launch(nr_proc p, const char *path, char *why, size_t whylen)
 	return need;
 }
 
-/*
- * prepare_and_launch makes what the program shares with the host, and hands it
- * over.
- */
-static int prepare_and_launch(nr_proc p, struct nr_slot *slot, const nr_options *o,
-			      const char *path, char *why, size_t whylen)
+/* prepare makes what the program shares with the host. */
+static int prepare(nr_proc p, struct nr_slot *slot, const nr_options *o, const char *path,
+		   char *why, size_t whylen)
 {
 	struct nrg_ends ends;
 	int error;
@@ -185,15 +186,7 @@ static int prepare_and_launch(nr_proc p, struct nr_slot *slot, const nr_options 
 	slot->fd[NR_EXIT] = ends.exit;
 	slot->fd[NR_TERMINAL] = ends.master;
 	nr_table_publish(p, slot);
-
-	error = launch(p, path, why, whylen);
-	if (error) {
-		int ignored;
-		NR_GO(ignored, nrg_abandon(p));
-		(void)ignored;
-		nr_release(p);
-	}
-	return error;
+	return 0;
 }
 
 /* await_start waits until a program has been executed, or that has failed. */
@@ -219,7 +212,7 @@ static int await_start(nr_proc p, struct nr_slot *slot, char *why, size_t whylen
 	}
 }
 
-nr_proc nr_spawn(const nr_options *options, char *why, size_t whylen)
+static nr_proc spawn(const nr_options *options, char path[PATH_MAX], char *why, size_t whylen)
 {
 	char nowhere[1];
 	if (!why || whylen == 0) {
@@ -235,10 +228,9 @@ nr_proc nr_spawn(const nr_options *options, char *why, size_t whylen)
 		return error;
 	}
 	nr_options o;
-	char path[PATH_MAX];
 	error = copy_options(&o, options, why, whylen);
 	if (!error)
-		error = nr_shepherd_path(o.shepherd, path, sizeof path, why, whylen);
+		error = nr_shepherd_path(o.shepherd, path, PATH_MAX, why, whylen);
 	if (error)
 		return error;
 
@@ -251,18 +243,40 @@ nr_proc nr_spawn(const nr_options *options, char *why, size_t whylen)
 	slot->start_ns = now_ns();
 	slot->output_limit = o.output_limit;
 	nr_table_hold_fork();
-	error = prepare_and_launch(p, slot, &o, path, why, whylen);
-	nr_table_allow_fork();
-	if (error)
+	error = prepare(p, slot, &o, path, why, whylen);
+	if (error) {
+		nr_table_allow_fork();
 		return error;
-	if (!(o.flags & NR_ASYNC)) {
+	}
+	error = launch(p, path, why, whylen);
+	nr_table_allow_fork();
+	if (error) {
+		int ignored;
+		NR_GO(ignored, nrg_abandon(p));
+		(void)ignored;
+	} else if (!(o.flags & NR_ASYNC)) {
 		error = await_start(p, slot, why, whylen);
-		if (error) {
-			nr_release(p);
-			return error;
-		}
+	}
+	if (error) {
+		nr_release(p);
+		return error;
 	}
 	*why = '\0';
+	return p;
+}
+
+nr_proc nr_spawn(const nr_options *options, char *why, size_t whylen)
+{
+	int cancel_state;
+	char *path = malloc(PATH_MAX); /* not on the stack, which may be small */
+	if (!path)
+		return -ENOMEM;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	nr_proc p = spawn(options, path, why, whylen);
+	if (p == -EIO && why && whylen > 0 && !*why)
+		snprintf(why, whylen, "a bug of libnetrunner, of which stderr has more");
+	pthread_setcancelstate(cancel_state, NULL);
+	free(path);
 	return p;
 }
 
@@ -327,9 +341,12 @@ int nr_kill(nr_proc p, int sig)
 	int error = enter_process(p, &slot);
 	if (error)
 		return error;
+	int cancel_state;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	NR_GO(error, nrg_signal(p, sig, &sequence));
 	if (!error)
 		error = await_answer(p, slot, sequence);
+	pthread_setcancelstate(cancel_state, NULL);
 	nr_table_leave(slot, NR_EXIT);
 	return error;
 }

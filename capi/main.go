@@ -20,6 +20,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -28,6 +30,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"libnetrunner/core"
+	"libnetrunner/core/threads"
 	"libnetrunner/core/wire"
 )
 
@@ -76,6 +79,10 @@ func guard(result *C.int) {
 	}
 }
 
+// expectFaults makes a pointer of the host's that leads nowhere a panic, as nil
+// does. Else it is the end of the process, and not by SIGSEGV.
+func expectFaults() { debug.SetPanicOnFault(true) }
+
 // tell writes the text of err as a C string and returns its negative errno.
 func tell(err error, why *C.char, size C.size_t) C.int {
 	if why != nil && size > 0 {
@@ -97,8 +104,17 @@ func negative(err error) C.int {
 	return -C.int(errno)
 }
 
+// processors is how much of the runtime may be at work at once. For so much it
+// has its threads from the start: it aborts the host when it needs one later,
+// and there is none to be had.
+const processors = 4
+
 //export nrg_started
 func nrg_started() {
+	if runtime.GOMAXPROCS(0) > processors {
+		runtime.GOMAXPROCS(processors)
+	}
+	threads.Make(C.NRG_SPARE_THREADS)
 	// The runtime opens its poller with the first timer, which its scavenger
 	// would set at some time. Better now than as a surprise.
 	time.AfterFunc(time.Hour, func() {}).Stop()
@@ -107,6 +123,7 @@ func nrg_started() {
 //export nrg_prepare
 func nrg_prepare(handle C.int64_t, o *C.nr_options, shepherd *C.char, ends *C.struct_nrg_ends, why *C.char, size C.size_t) (result C.int) {
 	defer guard(&result)
+	expectFaults()
 	options, err := convertOptions(o)
 	if err != nil {
 		return tell(err, why, size)
@@ -282,6 +299,7 @@ func nrg_cgroup_get(handle C.int64_t, file *C.char, buf *C.char, size C.size_t, 
 	if p == nil {
 		return -C.int(unix.EBADF)
 	}
+	expectFaults()
 	text, err := p.CgroupGet(C.GoString(file))
 	if err != nil {
 		return negative(err)
@@ -301,6 +319,7 @@ func nrg_cgroup_set(handle C.int64_t, file, value *C.char) (result C.int) {
 	if p == nil {
 		return -C.int(unix.EBADF)
 	}
+	expectFaults()
 	return negative(p.CgroupSet(C.GoString(file), C.GoString(value)))
 }
 

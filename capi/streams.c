@@ -2,7 +2,9 @@
 
 /*
  * The byte path. It is C because a crossing into Go costs more than the system
- * call itself, and stalls while Go collects garbage.
+ * call itself, and stalls while Go collects garbage. It makes its calls by
+ * syscall(2), which pthread_cancel(3) does not interrupt: read(2) and its like
+ * would never leave the gate.
  */
 
 #define _GNU_SOURCE
@@ -11,6 +13,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <termios.h>
 #include <time.h>
@@ -60,7 +63,7 @@ static ssize_t read_stream(const struct nr_slot *slot, int stream, void *buf, si
 {
 	ssize_t n;
 	do
-		n = read(slot->fd[stream], buf, len);
+		n = syscall(SYS_read, slot->fd[stream], buf, len);
 	while (n < 0 && errno == EINTR);
 	if (n >= 0)
 		return n;
@@ -150,11 +153,12 @@ static ssize_t write_masked(int fd, const void *buf, size_t len)
 	bool was_blocked = sigismember(&saved, SIGPIPE) == 1;
 	bool was_pending = was_blocked && sigpending(&pending) == 0 &&
 			   sigismember(&pending, SIGPIPE) == 1;
-	ssize_t n = write(fd, buf, len);
+	ssize_t n = syscall(SYS_write, fd, buf, len);
 	int error = errno;
 	if (n < 0 && error == EPIPE && !was_pending) {
 		static const struct timespec now;
-		while (sigtimedwait(&pipe, NULL, &now) < 0 && errno == EINTR)
+		while (syscall(SYS_rt_sigtimedwait, &pipe, NULL, &now, sizeof(uint64_t)) < 0 &&
+		       errno == EINTR)
 			continue;
 	}
 	if (!was_blocked)
@@ -170,7 +174,8 @@ static ssize_t write_pipe(int fd, const void *buf, size_t len)
 	do {
 		if (!atomic_load_explicit(&without_flag, memory_order_relaxed)) {
 			struct iovec all = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
-			n = pwritev2(fd, &all, 1, -1, RWF_NOSIGNAL);
+			/* No offset: -1, in both halves. */
+			n = syscall(SYS_pwritev2, fd, &all, 1L, -1L, -1L, RWF_NOSIGNAL);
 			if (n >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS))
 				continue;
 			atomic_store(&without_flag, true);
@@ -185,7 +190,7 @@ static ssize_t write_terminal(struct nr_slot *slot, const char *buf, size_t len)
 {
 	ssize_t n;
 	do
-		n = write(slot->fd[NR_STDIN], buf, len);
+		n = syscall(SYS_write, slot->fd[NR_STDIN], buf, len);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return errno == EIO ? -EPIPE : -errno;
@@ -234,7 +239,7 @@ static int type_end_of_file(struct nr_slot *slot)
 			  last == t.c_cc[VEOF];
 	size_t left = line_ended ? 1 : 2;
 	while (left > 0) {
-		ssize_t n = write(fd, end, left);
+		ssize_t n = syscall(SYS_write, fd, end, left);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)

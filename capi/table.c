@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* A handle: 43 bits of generation, 20 of index. */
@@ -54,6 +55,8 @@ static struct nr_slot *new_slot(void)
 	}
 	struct nr_slot *slot = slot_at(index);
 	slot->index = index;
+	for (int i = 0; i < NR_GATES; i++)
+		slot->fd[i] = -1;
 	pthread_mutex_init(&slot->limit_mutex, NULL);
 	pthread_mutex_init(&slot->report_mutex, NULL);
 	set_gates(slot, 0, GATE_CLOSED);
@@ -75,8 +78,6 @@ nr_proc nr_table_reserve(struct nr_slot **out)
 
 	uint64_t next = generation(slot) + 1;
 	set_gates(slot, next, GATE_CLOSED);
-	for (int i = 0; i < NR_GATES; i++)
-		slot->fd[i] = -1;
 	memset(slot->terminal, 0, sizeof slot->terminal);
 	slot->output_limit = 0;
 	for (int i = 0; i < 3; i++)
@@ -129,12 +130,19 @@ int nr_table_enter(nr_proc p, int gate, struct nr_slot **out)
 	return 0;
 }
 
-/* The last call inside a closed gate closes the descriptor, and the last gate
- * frees the slot. */
+/*
+ * The last call inside a closed gate closes the descriptor, and the last gate
+ * frees the slot. A child that is forked at this moment must know whether the
+ * descriptor is open.
+ */
 static void finish_gate(struct nr_slot *slot, int gate)
 {
-	if (slot->fd[gate] >= 0)
-		close(slot->fd[gate]);
+	if (slot->fd[gate] >= 0) {
+		nr_table_hold_fork();
+		syscall(SYS_close, slot->fd[gate]); /* pthread_cancel(3) does not interrupt it */
+		slot->fd[gate] = -1;
+		nr_table_allow_fork();
+	}
 	if (atomic_fetch_sub(&slot->open_gates, 1) == 1)
 		nr_table_unreserve(slot);
 }
@@ -202,11 +210,9 @@ static void after_fork_in_child(void)
 	uint32_t n = atomic_load(&slots);
 	for (uint32_t i = 0; i < n; i++) {
 		struct nr_slot *slot = slot_at(i);
-		for (int gate = 0; gate < NR_GATES; gate++) {
-			uint64_t word = atomic_load(&slot->gate[gate]);
-			if ((!(word & GATE_CLOSED) || word & GATE_INSIDE) && slot->fd[gate] >= 0)
+		for (int gate = 0; gate < NR_GATES; gate++)
+			if (slot->fd[gate] >= 0)
 				close(slot->fd[gate]);
-		}
 	}
 	for (int i = 0; i < TRACKED; i++)
 		if (atomic_load(&tracked[i]) > 0)

@@ -34,8 +34,12 @@ struct nr_slot {
 	uint32_t index;
 	struct nr_slot *next_free;
 
-	/* Constant while a handle exists. */
-	int fd[NR_GATES]; /* -1: not connected to the host */
+	/*
+	 * Constant while a handle exists. A descriptor is -1 if it is not
+	 * connected to the host, and before and after; it changes only while
+	 * fork(2) is held.
+	 */
+	int fd[NR_GATES];
 	bool terminal[3];
 	uint64_t output_limit; /* 0: none */
 	uint64_t start_ns;
@@ -84,7 +88,7 @@ void nr_table_close_tracked(int fd);
  * nr_table_at_fork arranges that a forked child closes its copies of our
  * descriptors, which would keep the pipes of the parent's programs open.
  * Between hold and allow, while there are descriptors that the table does not
- * know, fork(2) waits; so nothing in between may.
+ * know, fork(2) waits; so nothing in between may. It is not recursive.
  */
 int nr_table_at_fork(void);
 void nr_table_hold_fork(void);

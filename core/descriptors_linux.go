@@ -10,6 +10,13 @@ func newPipe() ([2]int, error) {
 	return pairAboveStdio(ends, err)
 }
 
+// setNonblock is for a descriptor that has just been made: it has no other flags
+// that could be set.
+func setNonblock(fd int) error {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_NONBLOCK)
+	return err
+}
+
 func setPipeSize(fd, size int) error {
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, size)
 	return err

@@ -109,7 +109,7 @@ func (r *Runner) Prepare(o *Options, shepherd string) (*Process, error) {
 }
 
 func (p *Process) prepare(o *Options) error {
-	if err := unix.SetNonblock(p.socket, true); err != nil {
+	if err := setNonblock(p.socket); err != nil {
 		return failed(err, "fcntl F_SETFL O_NONBLOCK")
 	}
 	spawn := wire.Spawn{
@@ -297,7 +297,8 @@ func (p *Process) poll() {
 	if p.state.Final() {
 		return
 	}
-	var scratch [1024]byte
+	scratch := scratches.Get().(*[1024]byte)
+	defer scratches.Put(scratch)
 	for !p.state.Final() && !p.released {
 		err := p.reader.Read(p.socket, scratch[:], p.handle)
 		switch {
@@ -329,6 +330,9 @@ func (p *Process) poll() {
 		}
 	}
 }
+
+// scratches are what poll receives into.
+var scratches = sync.Pool{New: func() any { return new([1024]byte) }}
 
 // greet takes the greeting of p's shepherd, and returns an error when none will
 // come.

@@ -167,7 +167,7 @@ func (p *plumbing) openPipe(stream, size int) (int32, error) {
 	}
 	index := p.pass(program, true)
 	p.streams[stream].FD = host
-	if err := unix.SetNonblock(host, true); err != nil {
+	if err := setNonblock(host); err != nil {
 		return 0, failed(err, "fcntl F_SETFL O_NONBLOCK")
 	}
 	if size > 0 {

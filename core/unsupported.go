@@ -28,6 +28,7 @@ func hostNoFile() (wire.Rlimit, bool)        { return wire.Rlimit{}, false }
 func killPIDFD(int)                          {}
 func newPipe() ([2]int, error)               { return [2]int{-1, -1}, unix.ENOSYS }
 func setPipeSize(int, int) error             { return unix.ENOSYS }
+func setNonblock(int) error                  { return unix.ENOSYS }
 func newSocketPair() ([2]int, error)         { return [2]int{-1, -1}, unix.ENOSYS }
 func openDirectory(string) (int, error)      { return -1, unix.ENOSYS }
 func openPTY() (int, int, error)             { return -1, -1, unix.ENOSYS }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# What `make demo` shows: the programs beside this script, built against the
-# library in $BUILD (build/), at work on real input. Each step prints what it
-# shows and what came out of it; the exit status is 0 if all came out right.
+# What `make demo` shows: nrun and two of the programs beside this script, from
+# $BUILD (build/), at work on real input. Each step prints what it shows and what
+# came out of it; the exit status is 0 if all came out right.
 
 set -euo pipefail
 
@@ -17,7 +17,7 @@ wrong=0
 # mark, which all that is started here inherits, to find what is left of it.
 lib=$work/lib
 mkdir "$lib"
-cp "$BUILD/libnetrunner.so" "$BUILD/netrunner-shepherd" "$lib"
+cp "$BUILD/libnetrunner.so" "$BUILD/netrunner-shepherd" "$BUILD/nrun" "$lib"
 ln -s libnetrunner.so "$lib/libnetrunner.so.0"
 unset NETRUNNER_SHEPHERD
 export NR_DEMO_MARK=$work
@@ -55,10 +55,10 @@ now() { # in milliseconds
 result() {
 	steps=$((steps + 1))
 	if [[ $2 == yes ]]; then
-		printf '%2d. %-50s ok     %s\n' "$steps" "$1" "$3"
+		printf '%2d. %-46s ok     %s\n' "$steps" "$1" "$3"
 	else
 		wrong=$((wrong + 1))
-		printf '%2d. %-50s WRONG  %s\n' "$steps" "$1" "$3"
+		printf '%2d. %-46s WRONG  %s\n' "$steps" "$1" "$3"
 	fi
 }
 
@@ -103,14 +103,23 @@ t() {
 	timeout -k 5 60 "$@"
 }
 
-for name in run pipeline terminal; do
-	"${CC:-cc}" -std=c11 -O2 -Wall -Wextra -I "$root/include" \
-		"$root/examples/$name.c" -L "$lib" -lnetrunner \
-		"-Wl,-rpath,$lib" -o "$work/$name"
-done
-run=$work/run
-pipeline=$work/pipeline
-terminal=$work/terminal
+# run STATUS NRUN'S-ARGUMENT...: shows it, runs it, and sets right, code, ms.
+run() {
+	local wanted=$1 begin
+	shift
+	code=0
+	begin=$(now)
+	t "$lib/nrun" "$@" 2>"$work/err" || code=$?
+	ms=$(($(now) - begin))
+	right=$(yes_if test "$code" = "$wanted")
+}
+
+said() { # the last line on stderr
+	tail -n 1 "$work/err"
+}
+
+"${CC:-cc}" -std=c11 -O2 -Wall -Wextra -I "$root/include" "$root/examples/pipeline.c" \
+	-L "$lib" -lnetrunner "-Wl,-rpath,$lib" -o "$work/pipeline"
 
 echo "libnetrunner in $BUILD, on $(uname -srm)"
 echo
@@ -118,81 +127,64 @@ echo
 # --- input and output ------------------------------------------------------
 
 file=$BUILD/netrunner-shepherd # a real file of some size, which is always there
-size=$(stat -L -c %s "$file")
-begin=$(now)
-t "$run" -- gzip -c <"$file" >"$work/packed" || :
-t "$run" -- gzip -dc <"$work/packed" >"$work/unpacked" || :
-result "compress a file, uncompress it" \
-	"$(yes_if cmp -s "$file" "$work/unpacked")" \
-	"$size bytes to $(stat -c %s "$work/packed") and back, $(($(now) - begin)) ms"
+run 0 gzip -c <"$file" >"$work/packed"
+run 0 gzip -dc <"$work/packed" >"$work/unpacked"
+result "nrun gzip, and back" "$(yes_if cmp -s "$file" "$work/unpacked")" \
+	"$(stat -L -c %s "$file") bytes to $(stat -c %s "$work/packed") and back"
 
 head -c 50000000 /dev/urandom >"$work/random"
 begin=$(now)
-got=$(t "$run" -- cat <"$work/random" | sum || :)
-ms=$(($(now) - begin))
-result "50 MB in and out at the same time" \
+got=$(t "$lib/nrun" cat <"$work/random" | sum || :)
+result "nrun cat, 50 MB in and out at the same time" \
 	"$(yes_if test "$got" = "$(sum "$work/random")")" \
-	"same checksum, $ms ms"
+	"same checksum, $(($(now) - begin)) ms"
 
-t "$run" -- sh -c 'echo to stdout; echo to stderr >&2' \
-	>"$work/out" 2>"$work/err" || :
-got="$(cat "$work/out"), $(cat "$work/err")"
-result "stdout and stderr apart" \
-	"$(yes_if test "$got" = "to stdout, to stderr")" "$got"
-
-got=$(t "$pipeline" cat "$work/random" '|' sha256sum 2>/dev/null |
+got=$(t "$work/pipeline" cat "$work/random" '|' sha256sum 2>/dev/null |
 	cut -d ' ' -f 1 || :)
-result "a pipeline of two programs, 50 MB" \
+result "a pipeline of two programs, and one host" \
 	"$(yes_if test "$got" = "$(sum "$work/random")")" "same checksum"
 
-got=$(t "$pipeline" yes '|' head -n 2 2>"$work/err" | tr '\n' ' ' || :)
-result "a pipeline whose end closes first" \
-	"$(yes_if grep -q 'yes: signal 13' "$work/err")" \
-	"head printed \"$got\", yes ended by SIGPIPE"
+got=$(t "$lib/nrun" --pty sh -c 'stty size; test -t 0 && echo on a terminal' </dev/null |
+	tr -d '\r' | paste -sd , || :)
+result "nrun --pty sh" "$(yes_if test "$got" = "24 80,on a terminal")" "it says: $got"
 
-got=$(printf 'stty size; test -t 0 && echo on a "terminal"; exit\n' |
-	t "$terminal" sh | tr -d '\r' | grep -oE '^(.*[#$] )?(24 80|on a terminal)$' |
-	sed 's/.*[#$] //' | paste -sd , || :)
-result "a shell on a terminal of its own" \
-	"$(yes_if test "$got" = "24 80,on a terminal")" "it says: $got"
+run 7 --stats sh -c 'cat; exit 7' <"$work/random" >"$work/out"
+result "nrun --stats" "$(yes_if grep -q '^  stdin *47.7 MiB$' "$work/err")" \
+	"$(awk '/exit|time|memory/ { sub(/^nrun: /, ""); sub(/^ */, ""); gsub(/  +/, " "); printf "%s%s", s, $0; s = "; " }' "$work/err")"
 
 # --- how programs end ------------------------------------------------------
 
-code=0
-t "$run" -- sh -c 'exit 7' || code=$?
-result "an exit code" "$(yes_if test "$code" = 7)" "$code"
+run 139 sh -c 'ulimit -c 0; kill -SEGV $$'
+result "a program that crashes" "$right" "exit status $code"
 
-code=0
+run 127 no-such-program
+result "a program that is not there" "$right" "$code, $(said)"
+
+run 124 --timeout 1s --kill-after 1s sh -c "trap '' TERM; echo \$\$ >'$work/pid'
+	while :; do sleep 1; done"
+result "nrun --timeout 1s --kill-after 1s" \
+	"$(yes_if test "$right" = yes -a ! -d "/proc/$(cat "$work/pid" || echo self)")" \
+	"it ignored SIGTERM, and is gone after $ms ms"
+
+run 123 --max-output 1M yes >"$work/out"
+result "nrun --max-output 1M yes" \
+	"$(yes_if test "$right" = yes -a "$(stat -c %s "$work/out")" = 1048576)" "$code, $(said)"
+
 # shellcheck disable=SC2016  # the program expands it
-t "$run" -- sh -c 'kill -SEGV $$' || code=$?
-result "a program that crashes" "$(yes_if test "$code" = 139)" \
-	"signal $((code - 128))"
-
-code=0
-t "$run" -- no-such-program 2>"$work/err" || code=$?
-result "a program that is not there" \
-	"$(yes_if grep -q ENOENT "$work/err")" "$(sed 's/^run: //' "$work/err")"
-
-code=0
-begin=$(now)
-t "$run" -t 1 -k 1 -- sh -c "trap '' TERM; echo \$\$ >'$work/pid'
-	while :; do sleep 1; done" || code=$?
-ms=$(($(now) - begin))
-pid=$(cat "$work/pid" || echo 0)
-result "1 s time limit, SIGTERM ignored, 1 s of grace" \
-	"$(yes_if eval "test $code = 124 && none_alive $pid")" \
-	"gone after $ms ms"
+run 122 --memory 50M sh -c 'x=x; while :; do x=$x$x; done'
+if [[ $code == 125 && $(said) == "nrun: cgroup: "* ]]; then
+	echo "    nrun --memory 50M is not to be had here: $(said | cut -c 1-120)"
+else
+	result "nrun --memory 50M" "$right" "$code, $(said)"
+fi
 
 # --- nothing is left -------------------------------------------------------
 
-begin=$(now)
-job=$(t "$run" -- sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!' || echo 0)
-ms=$(($(now) - begin))
-result "a program leaves a background job" "$(yes_if none_alive "$job")" \
-	"over in $ms ms, and the job with it"
+job=$(t "$lib/nrun" sh -c 'setsid sleep 1000 >/dev/null 2>&1 & echo $!' || echo 0)
+result "a program leaves a daemon" "$(yes_if none_alive "$job")" "gone with it"
 
-"$run" -- sh -c "trap '' HUP INT TERM
-	for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & echo \$!; done >'$work/new'
+"$lib/nrun" sh -c "trap '' HUP INT TERM
+	for i in 1 2 3 4 5 6 7 8 9; do setsid sleep 1000 & echo \$!; done >'$work/new'
 	echo \$\$ >>'$work/new'; mv '$work/new' '$work/pids'; wait" &
 host=$!
 disown "$host" # or bash would remark on its death
@@ -201,11 +193,10 @@ if wait_until 30 test -e "$work/pids"; then
 	kill -KILL "$host"
 	begin=$(now)
 	gone=$(yes_if wait_until 30 none_alive "${pids[@]}")
-	ms=$(($(now) - begin))
-	result "the host is killed with SIGKILL" "$gone" \
-		"its ${#pids[@]} processes are gone after $ms ms"
+	result "nrun is killed with SIGKILL" "$gone" \
+		"its ${#pids[@]} processes are gone after $(($(now) - begin)) ms"
 else
-	result "the host is killed with SIGKILL" no "its program did not start"
+	result "nrun is killed with SIGKILL" no "its program did not start"
 fi
 
 left=$(yes_if wait_until 15 nothing_left)

@@ -292,6 +292,11 @@ func (g *cgroup) joinError(errno unix.Errno) error {
 
 // forked lets go of what only the fork needs.
 func (g *cgroup) forked() {
+	for _, fd := range []*int{&g.fd, &g.events, &g.kill} {
+		if *fd >= 0 {
+			*fd, _ = lasting(*fd)
+		}
+	}
 	_ = unix.Close(g.procs)
 	g.procs = -1
 }

@@ -243,7 +243,7 @@ func FuzzControlFrames(f *testing.F) {
 		for _, frame := range readFrames(t, pair[0], never) {
 			require.Contains(t, []wire.Type{wire.TypeHello, wire.TypeFailed}, frame.Type)
 		}
-		for _, fd := range []int{pair[0], s.epoll, s.ends, s.hurry, s.wakeup, s.timer, s.adopted, s.loadavg, s.status} {
+		for _, fd := range []int{pair[0], s.epoll, s.ends, s.strangersTimer, s.wakeup, s.timer, s.adopted, s.loadavg, s.status} {
 			_ = unix.Close(fd)
 		}
 		p.close()

@@ -5,7 +5,9 @@ package main
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,9 +29,19 @@ func guard() {
 		fmt.Fprintln(os.Stderr, "netrunner-shepherd: list of children:", err)
 		os.Exit(1)
 	}
-	shepherd, err := syscall.ForkExec("/proc/self/exe", os.Args[:1], &syscall.ProcAttr{
+	// A fork hands down the slack of the thread that forks.
+	slack, err := timerSlack()
+	if err == nil {
+		err = setTimerSlack(runtimeSlack)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "netrunner-shepherd: prctl PR_SET_TIMERSLACK:", err)
+		os.Exit(1)
+	}
+	shepherd, err := syscall.ForkExec("/proc/self/exe", []string{os.Args[0], slackArgument + strconv.Itoa(slack)}, &syscall.ProcAttr{
 		Files: []uintptr{0, 1, 2, controlSocket},
 	})
+	_ = setTimerSlack(slack)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "netrunner-shepherd: starting the shepherd:", err)
 		os.Exit(1)
@@ -38,7 +50,7 @@ func guard() {
 
 	for {
 		var info childInfo
-		if err := waitAny(&info); err == unix.ECHILD {
+		if err := waitAny(&info, 0); err == unix.ECHILD {
 			os.Exit(0)
 		}
 		pid, err := unix.Wait4(int(info.pid), nil, unix.WNOHANG|unix.WALL, nil)
@@ -50,7 +62,7 @@ func guard() {
 	everything := &hunt{
 		signal: unix.SIGKILL, ours: func(uint64) bool { return false },
 		belongs: func(uint64) bool { return true },
-		adopted: adopted,
+		adopted: adopted, left: func(pids []int) ([]int, bool) { return pids, true },
 	}
 	for {
 		everything.run()
@@ -64,7 +76,7 @@ func guard() {
 			}
 		}
 		if everything.hits == 0 {
-			_ = unix.Nanosleep(&unix.Timespec{Nsec: 200_000}, nil)
+			sleep(200 * time.Microsecond)
 		}
 		everything.hits = 0
 	}

@@ -176,7 +176,8 @@ func (h *host) awaitEnd(k *keeper) {
 // behind has become a child of this process.
 func (h *host) requireNoChildren() {
 	h.t.Helper()
-	killed := slices.ContainsFunc(h.shepherds, func(k *keeper) bool { return k.killed })
+	// Without a guardian a shepherd's anchor becomes ours, too.
+	killed := h.unguarded || slices.ContainsFunc(h.shepherds, func(k *keeper) bool { return k.killed })
 	var left []string
 	for _, pid := range children(h.t, unix.Getpid()) {
 		// Whoever's parent the test has killed ends by himself, and is ours to
@@ -596,7 +597,7 @@ func describe(pid int) string {
 	return fmt.Sprintf("process %d (%c, %q)", pid, state(pid), bytes.ReplaceAll(command, []byte{0}, []byte{' '}))
 }
 
-// children are those of a process.
+// children are those of a process, but for a shepherd's anchor.
 func children(t tester, pid int) []int {
 	t.Helper()
 	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
@@ -610,7 +611,9 @@ func children(t tester, pid int) []int {
 		for _, field := range strings.Fields(string(text)) {
 			child, err := strconv.Atoi(field)
 			require.NoError(t, err)
-			all = append(all, child)
+			if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", child)); string(comm) != anchorName[:15]+"\n" {
+				all = append(all, child)
+			}
 		}
 	}
 	return all

@@ -9,8 +9,9 @@
 // process limit that a fork bomb has used up a Go program that needs another
 // thread dies.
 //
-//	ends      the main thread; sleeps in epoll_wait(2) until a program ends
-//	reaper    sleeps in waitid(2); reaps what programs leave behind
+//	reaper    the main thread; sleeps in waitid(2), reaps what programs leave
+//	          behind, see reaper_linux.go
+//	ends      sleeps in epoll_wait(2) until a program ends
 //	workers   one leads: it sleeps in epoll_wait(2), serves the sockets and
 //	          forks. The others stand by, see lead in shepherd_linux.go
 //	watch     sleeps on a timer that runs while the leader forks
@@ -29,7 +30,8 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"sync"
+	"strconv"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -46,6 +48,41 @@ const controlSocket = 3
 // collect garbage, hand over a processor while a thread is in a system call.
 const spareThreads = 8
 
+// processors is one for each thread of ours that is away in a system call all the
+// time, and two to spare. So all find theirs when they come back, and nobody has
+// to take it from a thread that is away.
+const processors = 6
+
+// runtimeSlack is by how many nanoseconds timers of the Go runtime may be late.
+// While anything happens its monitor thread wakes up every 20 us to see whether
+// a thread is away for long (sysmon, in runtime/proc.go): ten times for each
+// program. It does not need to.
+const runtimeSlack = 10_000_000
+
+// slackArgument is followed by the timer slack that programs are to inherit.
+const slackArgument = "--timer-slack="
+
+// timerSlack is the calling thread's, in nanoseconds.
+func timerSlack() (int, error) {
+	slack, _, errno := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_GET_TIMERSLACK, 0, 0, 0, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(slack), nil
+}
+
+// setTimerSlack sets that of the calling thread, and of what it starts; 0: that
+// with which it was started.
+func setTimerSlack(nanoseconds int) error {
+	return unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(nanoseconds), 0, 0, 0)
+}
+
+// sleep sleeps on the calling thread.
+func sleep(d time.Duration) {
+	t := unix.NsecToTimespec(int64(d))
+	_ = unix.Nanosleep(&t, nil)
+}
+
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == "--version" {
 		fmt.Println("netrunner-shepherd", version)
@@ -55,6 +92,7 @@ func main() {
 	if len(os.Args) == 2 && os.Args[1] == "--guardian" {
 		guard()
 	}
+	runtime.GOMAXPROCS(processors)
 	if err := prepare(); err != nil {
 		fmt.Fprintf(os.Stderr, "netrunner-shepherd: %v\nThis program is started by libnetrunner; it is of no use by itself.\n", err)
 		os.Exit(2)
@@ -64,11 +102,15 @@ func main() {
 		fmt.Fprintln(os.Stderr, "netrunner-shepherd:", err)
 		os.Exit(1)
 	}
+	if len(os.Args) == 2 {
+		slack, _ := strings.CutPrefix(os.Args[1], slackArgument)
+		s.timerSlack, _ = strconv.Atoi(slack)
+	}
 	if err := s.start(); err != nil {
-		fmt.Fprintln(os.Stderr, "netrunner-shepherd: list of children:", err)
+		fmt.Fprintln(os.Stderr, "netrunner-shepherd:", err)
 		os.Exit(1)
 	}
-	s.awaitEnds()
+	s.reap()
 }
 
 // prepare makes this process what programs inherit nothing bad from.
@@ -139,24 +181,4 @@ func raiseFileLimit() {
 		limit.Cur = limit.Max
 		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 	}
-}
-
-// makeThreads makes the runtime start threads, which it keeps for later.
-func makeThreads(n int) {
-	var started, done sync.WaitGroup
-	release := make(chan struct{})
-	started.Add(n)
-	done.Add(n)
-	for range n {
-		go func() {
-			runtime.LockOSThread()
-			started.Done()
-			<-release
-			runtime.UnlockOSThread() // a thread that ends unlocked goes to the pool
-			done.Done()
-		}()
-	}
-	started.Wait()
-	close(release)
-	done.Wait()
 }

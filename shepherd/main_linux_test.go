@@ -29,6 +29,16 @@ var roles = map[string]func(){
 		refuse(unix.SYS_CLONE3, unix.ENOSYS)
 		main()
 	},
+	// Descriptors that a child can't take a copy of by itself, or only of all.
+	"shepherd refused unshare": func() {
+		refuse(unix.SYS_CLOSE_RANGE, unix.EPERM)
+		refuse(unix.SYS_UNSHARE, unix.EPERM)
+		main()
+	},
+	"shepherd refused close_range": func() {
+		refuse(unix.SYS_CLOSE_RANGE, unix.ENOSYS)
+		main()
+	},
 	// As on Linux before 5.14.
 	"shepherd without cgroup.kill": func() {
 		withoutCgroupKill = true

@@ -65,6 +65,7 @@ func (s *shepherd) started(r *request, leader, init child, group *cgroup, worker
 			s.expected[worker]++
 		}
 	}
+	s.lookForStrangers()
 	s.bySocket[p.socket] = p
 	if err := s.watchDescriptor(p.socket); err != nil || s.hostGone {
 		s.abandon(p) // ENOMEM or ENOSPC: what can't be watched must not run
@@ -208,8 +209,13 @@ func (s *shepherd) letGo(p *program) {
 	if p.socket < 0 {
 		return
 	}
+	s.unwatch(p.socket)
+	s.closeSocket(p)
+}
+
+func (s *shepherd) closeSocket(p *program) {
 	delete(s.bySocket, p.socket)
-	s.forget(p.socket)
+	_ = unix.Close(p.socket)
 	p.reader.Close()
 	p.socket = -1
 }
@@ -231,7 +237,7 @@ func (s *shepherd) ended(p *program) {
 		// Before the leader is reaped, while its number is still this group's.
 		_ = unix.Kill(-p.pid, unix.SIGKILL)
 	}
-	p.childless = s.lastPID() == p.pid
+	p.childless = s.isChildless(p)
 	var status unix.WaitStatus
 	var usage unix.Rusage
 	pid, err := unix.Wait4(p.pid, &status, unix.WNOHANG|unix.WALL, &usage)
@@ -332,8 +338,7 @@ func (s *shepherd) treeGone(p *program) {
 		p.group.signal(unix.SIGKILL)
 		s.emptying[p] = struct{}{}
 		s.byPIDFD[p.group.events] = p
-		event := unix.EpollEvent{Events: unix.EPOLLPRI, Fd: int32(p.group.events)}
-		if unix.EpollCtl(s.ends, unix.EPOLL_CTL_ADD, p.group.events, &event) != nil {
+		if s.expectEvent(p.group.events, unix.EPOLLPRI) != nil {
 			s.finish(p) // ENOMEM; it has been killed, and dies
 			return
 		}
@@ -372,12 +377,12 @@ func (s *shepherd) drain(p *program) {
 	}
 	s.draining[p] = struct{}{}
 	s.sweepWanted.Signal()
-	s.hurryReaper()
 }
 
 // wane lets what has lingered take its grace.
 func (s *shepherd) wane(p *program) {
 	s.waning[p] = struct{}{}
+	s.lookForStrangers()
 	s.finishWaned()
 }
 
@@ -408,8 +413,12 @@ func (s *shepherd) finish(p *program) {
 	if p.group != nil {
 		s.leaveGroup(p)
 	}
+	if p.socket < 0 {
+		return
+	}
+	s.unwatch(p.socket) // first: its end would wake the leader
 	s.tellExit(p)
-	s.letGo(p)
+	s.closeSocket(p)
 }
 
 // leaveGroup takes down what the cgroup says, and removes it.

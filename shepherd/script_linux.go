@@ -27,8 +27,9 @@ type script struct {
 	steps []step     // what the rows do, for messages
 	keep  [][]uint64 // memory that rows point to
 
-	flags uintptr // of clone(2), beside the usual
-	group *cgroup // to be born in, or nil
+	flags  uintptr // of clone(2), beside the usual
+	shares bool    // our table of descriptors, until its first rows
+	group  *cgroup // to be born in, or nil
 
 	// The child is the program or, with a PID namespace, its founder. All of
 	// these are set from before they run until what became of them is known.
@@ -62,7 +63,7 @@ type step struct {
 func (s *script) reset() {
 	clear(s.rows) // they point to memory that is not ours any more
 	s.rows, s.steps, s.keep = s.rows[:0], s.steps[:0], s.keep[:0]
-	s.flags, s.group, s.program.child = 0, nil, 0
+	s.flags, s.shares, s.group, s.program.child = 0, false, nil, 0
 }
 
 func (s *script) add(name string, subject any, trap, a0, a1, a2, a3 uintptr) *row {
@@ -136,21 +137,17 @@ func (c *child) discard() {
 // left. The caller is locked to a thread which lives as long as the shepherd, as
 // PR_SET_PDEATHSIG is about that thread.
 func (s *script) run() (program, init child, err error) {
-	s.forgetProcesses()
-	s.failed, s.notJoined = nil, 0
-	s.rows[0].result = notRun
-	s.pidfd = -1
-
-	pid := -int(unix.ENOSYS)
-	if !withoutClone3.Load() {
-		pid = s.clone3()
+	pid := s.runOnce()
+	if s.shares && s.failed == &s.rows[rowsToUnshare-1] {
+		(&child{pid, int(s.pidfd)}).discard()
+		s.stopSharing()
+		pid = s.runOnce()
 	}
-	if pid == -int(unix.ENOSYS) || pid == -int(unix.EPERM) {
-		if pid = s.clone(); pid > 0 {
-			withoutClone3.Store(true)
-		}
+	first := &s.rows[0]
+	if s.shares {
+		first = &s.rows[rowsToUnshare] // one that is not left out
 	}
-	if s.group != nil && pid > 0 && s.rows[0].result == notRun {
+	if s.group != nil && pid > 0 && first.result == notRun {
 		// Linux 6.14 and later compare how often our own cgroup has been killed
 		// with how often the new one has (kill_seq, in cgroup_css_set_fork), and
 		// kill who is born into a group that has been killed before.
@@ -191,6 +188,28 @@ func (s *script) run() (program, init child, err error) {
 	return program, init, nil
 }
 
+// runOnce makes the child, which walks the rows. It returns its process id or a
+// negative errno.
+func (s *script) runOnce() int {
+	s.forgetProcesses()
+	s.failed, s.notJoined = nil, 0
+	for i := range s.rows {
+		s.rows[i].result = notRun
+	}
+	s.pidfd = -1
+
+	pid := -int(unix.ENOSYS)
+	if !withoutClone3.Load() {
+		pid = s.clone3()
+	}
+	if pid == -int(unix.ENOSYS) || pid == -int(unix.EPERM) {
+		if pid = s.clone(); pid > 0 {
+			withoutClone3.Store(true)
+		}
+	}
+	return pid
+}
+
 // notRun is the result of a row that has not been run.
 const notRun = math.MinInt64
 
@@ -213,12 +232,18 @@ func reapChild(pid int) {
 	}
 }
 
-const cloneFlags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PARENT_SETTID
+func (s *script) cloneFlags() uintptr {
+	flags := s.flags | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PARENT_SETTID
+	if s.shares {
+		flags |= unix.CLONE_FILES
+	}
+	return flags
+}
 
 func (s *script) clone3() int {
 	s.args = cloneArgs{
 		// CLONE_CLEAR_SIGHAND: no handler of ours can run in the child.
-		flags:      uint64(cloneFlags|s.flags) | unix.CLONE_CLEAR_SIGHAND | unix.CLONE_PIDFD,
+		flags:      uint64(s.cloneFlags()) | unix.CLONE_CLEAR_SIGHAND | unix.CLONE_PIDFD,
 		pidfd:      uint64(uintptr(unsafe.Pointer(&s.pidfd))),
 		parentTID:  uint64(uintptr(unsafe.Pointer(&s.child))),
 		exitSignal: uint64(unix.SIGCHLD),
@@ -233,7 +258,7 @@ func (s *script) clone3() int {
 // clone is clone3 by older means: the signal handlers are reset one by one, and
 // the child moves itself to its cgroup.
 func (s *script) clone() int {
-	flags := cloneFlags | s.flags | uintptr(unix.SIGCHLD)
+	flags := s.cloneFlags() | uintptr(unix.SIGCHLD)
 	rows := make([]row, 0, lastSignal+len(s.rows))
 	for sig := uintptr(1); sig <= lastSignal; sig++ {
 		r := row{trap: unix.SYS_RT_SIGACTION, a0: sig, a1: uintptr(unsafe.Pointer(&defaultAction)), a3: 8}
@@ -272,6 +297,9 @@ var ignoreAction = [4]uint64{1}
 // fork makes the child, which walks rows; the last of them are s.rows.
 func (s *script) fork(trap, a0, a1, a2 uintptr, rows []row) int {
 	first := len(rows) - len(s.rows)
+	if s.shares {
+		rows[first].child = &rows[first+rowsToUnshare]
+	}
 	if p := &s.program; p.child > 0 {
 		rows[first+p.row].child = &rows[first+p.child]
 	}

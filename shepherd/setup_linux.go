@@ -26,6 +26,7 @@ func (s *script) write(r *wire.SpawnRequest, descriptors []int, inheritedUmask i
 	if r.Flags&wire.SpawnCwdDescriptor != 0 {
 		directory = descriptors[1]
 	}
+	s.unshareFiles(descriptors[1:])
 	founded := r.Flags&wire.SpawnPIDNamespace != 0
 	if founded {
 		s.found(directory)

@@ -12,16 +12,16 @@ import (
 	"slices"
 	"sync"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"libnetrunner/core/threads"
 	"libnetrunner/core/wire"
 )
 
 // workers is how many execve(2) may hang at once, one less, before programs
 // have to queue behind them. Kills never do.
-const workers = 8
+const workers = 32
 
 // stuckAfter is how long a fork may take until another worker takes over.
 const stuckAfter = 10 * time.Millisecond
@@ -32,11 +32,12 @@ const receiveSize = 64 << 10
 // shepherd is all there is. One lock guards it: what is done under it does not
 // block. The fork of a program, which may, is done without.
 type shepherd struct {
+	timerSlack int // of the host, in nanoseconds; 0: that of our threads
+
 	control int
 	epoll   int
 	ends    int // epoll set of the children's pidfds
 	wakeup  int // eventfd that wakes the leader
-	hurry   int // eventfd that wakes the reaper from a nap
 	timer   int // timerfd of the watch
 
 	mu       sync.Mutex
@@ -66,6 +67,7 @@ type shepherd struct {
 	quiet       int                   // passes in a row that have seen nothing at all
 	lost        bool                  // a pass has seen what it could not attribute
 	sweepWanted *sync.Cond
+	look        *look // while the ends of programs are taken in, else nil
 
 	// Leadership, see lead.
 	token   chan struct{}
@@ -78,11 +80,12 @@ type shepherd struct {
 	// and of those of each worker.
 	adopted     int
 	forkedLists [workers]int
-	loadavg     int // /proc/loadavg, see lastPID
+	loadavg     int // /proc/loadavg, see isChildless
 
-	// The reaper sleeps here when there are no children.
-	forked *sync.Cond
-	forks  uint64
+	// Of the reaper, see reaper_linux.go.
+	anchor         int // process id
+	strangersTimer int // timerfd
+	strangersIn    time.Duration
 }
 
 // request is a Spawn that waits for its fork.
@@ -113,7 +116,6 @@ func newShepherd(control int) (*shepherd, error) {
 		token:    make(chan struct{}, 1),
 	}
 	s.nextMark = s.marks
-	s.forked = sync.NewCond(&s.mu)
 	s.sweepWanted = sync.NewCond(&s.mu)
 	var err error
 	if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -122,14 +124,17 @@ func newShepherd(control int) (*shepherd, error) {
 	if s.ends, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
-	if s.hurry, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return nil, fmt.Errorf("eventfd2: %w", err)
-	}
 	if s.wakeup, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("eventfd2: %w", err)
 	}
 	if s.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("timerfd_create: %w", err)
+	}
+	if s.strangersTimer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("timerfd_create: %w", err)
+	}
+	if err := s.expectEvent(s.strangersTimer, unix.EPOLLIN); err != nil {
+		return nil, fmt.Errorf("epoll_ctl: %w", err)
 	}
 	for _, fd := range []int{s.control, s.wakeup} {
 		if err := s.watchDescriptor(fd); err != nil {
@@ -148,7 +153,8 @@ func newShepherd(control int) (*shepherd, error) {
 	return s, nil
 }
 
-// start starts the workers and the watch, each on a thread of its own.
+// start starts all but the reaper, each on a thread of its own. The caller's is
+// the main thread.
 func (s *shepherd) start() error {
 	var ready sync.WaitGroup
 	var errs [workers]error
@@ -156,7 +162,7 @@ func (s *shepherd) start() error {
 	for i := range s.scripts {
 		s.scripts[i] = new(script)
 		go func() {
-			runtime.LockOSThread() // for ever: see script.run
+			s.ownThread() // for ever: see script.run
 			s.forkedLists[i], errs[i] = childList(unix.Gettid())
 			ready.Done()
 			for range s.token {
@@ -164,25 +170,33 @@ func (s *shepherd) start() error {
 			}
 		}()
 	}
-	go func() {
-		runtime.LockOSThread()
-		ready.Done()
-		s.watch()
-	}()
-	go func() {
-		runtime.LockOSThread()
-		ready.Done()
-		s.sweep()
-	}()
-	go func() {
-		runtime.LockOSThread()
-		ready.Done()
-		s.reap()
-	}()
+	for _, run := range []func(){s.watch, s.sweep, s.awaitEnds} {
+		go func() {
+			s.ownThread()
+			ready.Done()
+			run()
+		}()
+	}
 	ready.Wait()
-	makeThreads(spareThreads) // beside those, which keep theirs
+	threads.Make(spareThreads) // beside those, which keep theirs
+	if err := errors.Join(errs[:]...); err != nil {
+		return fmt.Errorf("list of children: %w", err)
+	}
+	s.ownThread()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.anchor = newAnchor(); s.anchor < 0 {
+		return fmt.Errorf("clone of the anchor: %w", unix.Errno(-s.anchor))
+	}
 	s.token <- struct{}{}
-	return errors.Join(errs[:]...)
+	return nil
+}
+
+// ownThread takes the calling goroutine's thread for ever, with the timers of
+// the host, which programs inherit; the runtime's may be late, see runtimeSlack.
+func (s *shepherd) ownThread() {
+	runtime.LockOSThread()
+	_ = setTimerSlack(s.timerSlack)
 }
 
 func (s *shepherd) watchDescriptor(fd int) error {
@@ -282,8 +296,7 @@ func (s *shepherd) serve(fd int) {
 	}
 }
 
-func (s *shepherd) wake()        { notify(s.wakeup) }
-func (s *shepherd) hurryReaper() { notify(s.hurry) }
+func (s *shepherd) wake() { notify(s.wakeup) }
 
 // notify makes an eventfd readable, acknowledge ends that.
 func notify(eventfd int) {
@@ -322,7 +335,13 @@ func (s *shepherd) controlFrame(h wire.Header, payload []byte, descriptors []int
 	if len(descriptors) == 0 {
 		return nil
 	}
-	if len(descriptors) != h.Descriptors || slices.Max(descriptors) >= spareFiles() {
+	full := len(descriptors) != h.Descriptors || slices.Max(descriptors) >= spareFiles()
+	if !full {
+		var err error
+		descriptors[0], err = lasting(descriptors[0]) // the process socket
+		full = err != nil
+	}
+	if full {
 		s.refuse(r, unix.EMFILE, "the shepherd has no descriptors left")
 		return nil
 	}
@@ -334,16 +353,6 @@ func (s *shepherd) controlFrame(h wire.Header, payload []byte, descriptors []int
 	r.spawn = spawn
 	s.queue = append(s.queue, r)
 	return nil
-}
-
-// spareFiles is the first of the descriptors that are not for programs: without
-// some of our own we could not look for what they leave behind.
-func spareFiles() int {
-	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur > math.MaxInt32 {
-		return math.MaxInt32
-	}
-	return int(limit.Cur) - min(32, int(limit.Cur)/4)
 }
 
 // greet checks the host's greeting and answers it, also when it does not fit,
@@ -398,7 +407,7 @@ func (s *shepherd) spawn(worker int, r *request) bool {
 	forker.write(r.spawn, r.descriptors, s.hostUmask(), mark)
 	term := s.term
 	s.forking = true
-	s.setTimer(stuckAfter)
+	setTimer(s.timer, stuckAfter)
 	s.mu.Unlock()
 
 	var leader, init child
@@ -415,12 +424,15 @@ func (s *shepherd) spawn(worker int, r *request) bool {
 	leading := s.term == term
 	if leading {
 		s.forking = false
-		s.setTimer(0)
+		setTimer(s.timer, 0)
 	} else {
 		s.stuck--
 		s.wake() // one more may fork
 	}
 	if err == nil {
+		for _, c := range []*child{&leader, &init} {
+			c.pidfd, _ = lasting(c.pidfd)
+		}
 		if err = s.expect(leader, init); err != nil && group != nil {
 			group.discard()
 		}
@@ -435,8 +447,6 @@ func (s *shepherd) spawn(worker int, r *request) bool {
 	} else {
 		s.started(r, leader, init, group, worker, mark)
 	}
-	s.forks++
-	s.forked.Signal()
 	forker.reset()
 	if totalLength(r.spawn.Argv)+totalLength(r.spawn.Env) > receiveSize {
 		forgetPeak()
@@ -481,9 +491,10 @@ func (s *shepherd) watch() {
 	}
 }
 
-func (s *shepherd) setTimer(d time.Duration) {
+// setTimer has a timerfd expire once; with 0 it never does.
+func setTimer(timerfd int, d time.Duration) {
 	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}
-	_ = unix.TimerfdSettime(s.timer, 0, &spec, nil)
+	_ = unix.TimerfdSettime(timerfd, 0, &spec, nil)
 }
 
 // hostUmask is the umask that the host has now, or -1. There is no other way
@@ -521,15 +532,22 @@ func (s *shepherd) hostDied() {
 		s.forget(s.guardian)
 	}
 	for _, p := range s.bySocket {
-		s.abandon(p)
+		s.kill(p) // all, before anything that takes longer
+	}
+	for _, p := range s.bySocket {
+		s.letGo(p)
 	}
 	s.sweepWanted.Signal()
 }
 
-// forget takes a descriptor out of the epoll set and closes it. Closing alone
-// would not do where a fork of the host holds a copy of what is behind it.
-func (s *shepherd) forget(fd int) {
+// unwatch takes a descriptor out of the epoll set. Closing alone would not do
+// where a fork of the host holds a copy of what is behind it.
+func (s *shepherd) unwatch(fd int) {
 	_ = unix.EpollCtl(s.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+}
+
+func (s *shepherd) forget(fd int) {
+	s.unwatch(fd)
 	_ = unix.Close(fd)
 }
 
@@ -560,9 +578,12 @@ func (s *shepherd) awaitEnds() {
 			continue // EINTR
 		}
 		s.mu.Lock()
+		s.look = new(look)
 		for _, event := range events[:n] {
 			fd := int(event.Fd)
 			switch p := s.byPIDFD[fd]; {
+			case fd == s.strangersTimer:
+				s.reapStrangers()
 			case p == nil:
 			case p.pidfd == fd && !p.ended:
 				s.ended(p)
@@ -572,6 +593,7 @@ func (s *shepherd) awaitEnds() {
 				s.groupChanged(p)
 			}
 		}
+		s.look = nil
 		s.exitWhenDone()
 		s.mu.Unlock()
 	}
@@ -584,14 +606,19 @@ func (s *shepherd) expect(leader, init child) error {
 		if c.pid == 0 {
 			continue
 		}
-		event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(c.pidfd)}
-		if err := unix.EpollCtl(s.ends, unix.EPOLL_CTL_ADD, c.pidfd, &event); err != nil {
+		if err := s.expectEvent(c.pidfd, unix.EPOLLIN); err != nil {
 			leader.discard()
 			init.discard()
 			return &stepError{errno: err.(unix.Errno), step: step{name: "epoll_ctl"}}
 		}
 	}
 	return nil
+}
+
+// expectEvent adds a descriptor to what awaitEnds waits for.
+func (s *shepherd) expectEvent(fd int, events uint32) error {
+	event := unix.EpollEvent{Events: events, Fd: int32(fd)}
+	return unix.EpollCtl(s.ends, unix.EPOLL_CTL_ADD, fd, &event)
 }
 
 // unexpect lets go of a process that has been reaped.
@@ -605,69 +632,6 @@ func (s *shepherd) unexpect(c *child, p *program) {
 	s.expected[p.worker]--
 }
 
-// The reaper naps when it was woken by the end of a program, which is no business
-// of its. To look for others takes time for each child, so the more there are
-// the longer it naps.
-const (
-	napTime         = 5 * time.Millisecond
-	napTimeForChild = 100 * time.Microsecond
-)
-
-// drowsyNaps is how many naps without any child it takes to fall asleep.
-const drowsyNaps = 20
-
-// reap reaps the orphans that programs leave to us, for ever. It is woken by the
-// ends of programs, too, and naps then, for most of the time that programs come
-// and go; not while trees are swept, when nothing may be left lying about.
-func (s *shepherd) reap() {
-	var naps int
-	var forks uint64
-	for {
-		var info childInfo
-		err := waitAny(&info)
-		pid := int(info.pid)
-		s.mu.Lock()
-		switch {
-		case err == unix.ECHILD:
-			if naps++; naps > drowsyNaps {
-				for s.forks == forks {
-					s.forked.Wait()
-				}
-				naps = 1
-			}
-		case err != nil: // EINTR
-		case s.isProgram(pid) || !reapOrphan(pid):
-			naps = 1 // a program; perhaps it has been reaped meanwhile
-		default:
-			naps = 0
-			s.finishWaned()
-			s.exitWhenDone()
-		}
-		forks = s.forks
-		pause := napTime + time.Duration(len(s.byPID))*napTimeForChild
-		if len(s.draining) > 0 || s.hostGone {
-			pause = 50 * time.Microsecond
-		}
-		s.mu.Unlock()
-		if naps > 0 {
-			s.nap(pause)
-		}
-	}
-}
-
-func reapOrphan(pid int) bool {
-	got, err := unix.Wait4(pid, nil, unix.WNOHANG|unix.WALL, nil)
-	return err == nil && got == pid
-}
-
-func (s *shepherd) nap(d time.Duration) {
-	timeout := unix.NsecToTimespec(int64(d))
-	n, _ := unix.Ppoll([]unix.PollFd{{Fd: int32(s.hurry), Events: unix.POLLIN}}, &timeout, nil)
-	if n > 0 {
-		acknowledge(s.hurry)
-	}
-}
-
 // inFlight tells whether pid is a child whose worker has not come back.
 func (s *shepherd) inFlight(pid int) bool {
 	for _, forker := range s.scripts {
@@ -676,22 +640,4 @@ func (s *shepherd) inFlight(pid int) bool {
 		}
 	}
 	return false
-}
-
-// childInfo is siginfo_t for SIGCHLD, on a 64-bit kernel.
-type childInfo struct {
-	signo, errno, code, _ int32
-	pid                   int32
-	_                     [108]byte
-}
-
-// waitAny waits for the end of any child, and leaves it to be reaped: until
-// then its process id is nobody else's.
-func waitAny(info *childInfo) error {
-	_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_ALL, 0, uintptr(unsafe.Pointer(info)),
-		unix.WEXITED|unix.WNOWAIT|unix.WALL, 0, 0)
-	if errno != 0 {
-		return errno
-	}
-	return nil
 }

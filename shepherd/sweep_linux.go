@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"maps"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strconv"
 	"time"
@@ -30,7 +29,6 @@ func (s *shepherd) isOurMark(mark uint64) bool {
 // sweep kills what programs leave behind, and tells when it is gone. It runs on
 // a thread of its own and without the lock, as a hostile tree may keep it busy.
 func (s *shepherd) sweep() {
-	runtime.LockOSThread()
 	// A storm of processes must not keep us from running. Only root may.
 	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), -20)
 
@@ -62,7 +60,7 @@ func (s *shepherd) sweep() {
 			pause = min(2*pause, 5*time.Millisecond)
 		}
 		if pause > 0 && (len(kill.found) > 0 || kill.unsure) {
-			time.Sleep(pause)
+			sleep(pause)
 		}
 	}
 }
@@ -117,24 +115,34 @@ func (s *shepherd) hunts() (terminate, kill *hunt) {
 
 func (s *shepherd) newHunt(signal unix.Signal, belongs func(mark uint64) bool) *hunt {
 	return &hunt{signal: signal, belongs: belongs, ours: s.isOurMark,
-		adopted: s.adopted, forked: s.forkedLists[:], strangers: s.strangers}
+		adopted: s.adopted, forked: s.forkedLists[:], left: s.left}
 }
 
-// strangers takes the programs out of what a worker's list of children has
-// shown. It is not sure while a worker forks.
-func (s *shepherd) strangers(pids []int) (rest []int, sure bool) {
+// left takes what was forked here out of what a list of children has shown. It
+// is not sure while a worker forks.
+func (s *shepherd) left(pids []int) (rest []int, sure bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.DeleteFunc(pids, s.isProgram), !s.forking && s.stuck == 0
+	return slices.DeleteFunc(pids, s.isOurs), !s.forking && s.stuck == 0
 }
 
-// isProgram tells whether pid is a child that was forked here: a program, or
-// the init of its namespace, or what may become one.
-func (s *shepherd) isProgram(pid int) bool { return s.byPID[pid] != nil || s.inFlight(pid) }
+// isOurs tells whether pid is a child that was forked here: a program, or the
+// init of its namespace, or what may become one, or the anchor.
+func (s *shepherd) isOurs(pid int) bool {
+	return s.byPID[pid] != nil || pid == s.anchor || s.inFlight(pid)
+}
 
-// swept takes the result of a pass. A tree is gone when two passes in a row
+// isOrphan tells the opposite of a child: it was left to us.
+func (s *shepherd) isOrphan(pid int) bool { return !s.isOurs(pid) }
+
+// swept takes the result of a pass, and reaps the strangers that it has seen. A tree is gone when two passes in a row
 // have seen nothing of it.
 func (s *shepherd) swept(pass *hunt) {
+	for _, pid := range pass.strangers {
+		if !s.isOurs(pid) {
+			reapOrphan(pid)
+		}
+	}
 	for p := range s.draining {
 		if !pass.hunted[p.mark] {
 			continue // it has come since
@@ -176,28 +184,62 @@ func (s *shepherd) leftNothing(p *program) bool {
 	if p.childless && len(s.alive) > 1 {
 		return true // what others have left is not to be hit while they live
 	}
-	adopted, sure := readList(s.adopted)
-	if !sure || len(adopted) > 0 {
-		return false
+	l := s.look
+	if l == nil {
+		l = new(look)
 	}
-	siblings, sure := readFrom(s.forkedLists[p.worker])
-	if !sure {
-		return false
+	if l.adopted == unknown {
+		pids, sure := readList(s.adopted)
+		l.adopted = verdictOf(sure && !slices.ContainsFunc(pids, s.isOrphan))
 	}
-	// Each is followed by a space. Beside the expected ones there may be one
-	// that is just being made: then it takes a closer look.
-	return bytes.Count(siblings, []byte(" ")) == s.expected[p.worker] ||
-		!slices.ContainsFunc(parsePIDs(siblings), func(pid int) bool { return !s.isProgram(pid) })
+	if forked := &l.forked[p.worker]; *forked == unknown {
+		text, sure := readFrom(s.forkedLists[p.worker])
+		// Each is followed by a space. Beside the expected ones there may be one
+		// that is just being made: then it takes a closer look.
+		*forked = verdictOf(sure && (bytes.Count(text, []byte(" ")) == s.expected[p.worker] ||
+			!slices.ContainsFunc(parsePIDs(text), s.isOrphan)))
+	}
+	return l.adopted == nothing && l.forked[p.worker] == nothing
 }
 
-// lastPID is the process id that was given last, of all of our PID namespace, or
-// 0. Ids are given in turn: as long as that is a program's, nobody has forked
-// since, and the program has nothing to leave. (But by the set_tid of clone3(2),
-// which takes privilege.)
-func (s *shepherd) lastPID() int {
-	text, _ := readFrom(s.loadavg) // "0.01 0.02 0.00 1/80 4711"
-	pid, _ := strconv.Atoi(string(bytes.TrimSpace(text[bytes.LastIndexByte(text, ' ')+1:])))
-	return pid
+// look is a look at our children, which holds for all programs that had ended
+// before it: those whose ends are told at once are looked for at once.
+type look struct {
+	adopted verdict
+	forked  [workers]verdict
+	lastPID int // 0: not known
+}
+
+// verdict tells whether a list has shown what programs have left.
+type verdict int8
+
+const (
+	unknown verdict = iota
+	nothing
+	something
+)
+
+func verdictOf(clean bool) verdict {
+	if clean {
+		return nothing
+	}
+	return something
+}
+
+// isChildless tells, of a program that has ended, that nobody has forked since
+// it was made, so that it has nothing to leave. Process ids are given in turn,
+// and it still has the last one of all of our PID namespace. (But for the set_tid
+// of clone3(2), which takes privilege.)
+func (s *shepherd) isChildless(p *program) bool {
+	l := s.look
+	if l == nil {
+		l = new(look)
+	}
+	if l.lastPID == 0 {
+		text, _ := readFrom(s.loadavg) // "0.01 0.02 0.00 1/80 4711"
+		l.lastPID, _ = strconv.Atoi(string(bytes.TrimSpace(text[bytes.LastIndexByte(text, ' ')+1:])))
+	}
+	return l.lastPID == p.pid
 }
 
 // orphans are all children that are no programs.
@@ -205,8 +247,8 @@ func (s *shepherd) orphans() (pids []int, sure bool) {
 	pids, sure = readList(s.adopted)
 	for _, list := range s.forkedLists {
 		more, ok := readList(list)
-		pids = append(pids, slices.DeleteFunc(more, s.isProgram)...)
+		pids = append(pids, more...)
 		sure = sure && ok
 	}
-	return pids, sure
+	return slices.DeleteFunc(pids, s.isOurs), sure
 }

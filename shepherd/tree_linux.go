@@ -176,11 +176,13 @@ type hunt struct {
 
 	adopted int // the list of the children that the kernel gave us
 
-	// The lists of the threads that fork. Beside the programs themselves, which
-	// strangers takes out, they have what those made with CLONE_PARENT. Where it
-	// is not sure, what is unmarked may be a program that is just being made.
+	// The lists of the threads that fork. Beside the programs themselves they
+	// have strangers, which those made with CLONE_PARENT. Where left, which takes
+	// out what we have forked, is not sure, what is unmarked may be a program that
+	// is just being made.
 	forked    []int
-	strangers func(pids []int) (rest []int, sure bool)
+	left      func(pids []int) (rest []int, sure bool)
+	strangers []int // seen
 
 	roots      []int              // processes whose descendants are hit as well
 	skipGroups map[int]bool       // process groups that have got the signal already
@@ -206,16 +208,18 @@ func (h *hunt) run() {
 	}
 	pids, sure := readList(h.adopted)
 	h.unsure = !sure
+	pids, _ = h.left(pids)
 	for _, pid := range pids {
 		h.consider(pid, true)
 	}
 	for _, list := range h.forked {
 		pids, sure := readList(list)
-		pids, settled := h.strangers(pids)
+		pids, settled := h.left(pids)
 		h.unsure = h.unsure || !sure
 		for _, pid := range pids {
 			h.consider(pid, settled)
 		}
+		h.strangers = append(h.strangers, pids...)
 	}
 	h.runBelow()
 }

@@ -166,9 +166,20 @@ fi
 if has shellcheck; then
 	mapfile -t scripts < <(grep -rIlE '^#!.*[/ ](ba|da)?sh( |$)' --exclude-dir={.git,"$(basename "$BUILD")"} .)
 	# SC2317: functions that check() and the like call.
-	check shellcheck shellcheck -x -e SC2317 "${scripts[@]}" tests/scripts/lib.sh tests/vm/job
+	check shellcheck shellcheck -x -e SC2317 "${scripts[@]}" tests/scripts/lib.sh tests/vm/{job,nrun}
 else
 	skip shellcheck "not installed"
+fi
+
+# --- manuals ---------------------------------------------------------------
+
+manuals() { for page in man/*.[1-8]; do groff -mdoc -ww -b -z -t "$page"; done; }
+if has mandoc; then
+	check "manuals, by mandoc" mandoc -T lint -W warning man/*.[1-8]
+elif has groff; then
+	check "manuals, by groff" manuals
+else
+	skip manuals "neither mandoc nor groff is installed"
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"

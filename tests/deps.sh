@@ -8,10 +8,16 @@
 
 set -euo pipefail
 
+install_packages() {
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+}
+
 # command:package of Debian
 tools=(gcc:gcc g++:g++ objcopy:binutils make:make script:bsdutils setpriv:util-linux)
 missing=()
 packages=()
+extra=()
 for tool in "${tools[@]}"; do
 	if ! command -v "${tool%%:*}" >/dev/null; then
 		missing+=("${tool%%:*}")
@@ -24,6 +30,19 @@ if ! echo 'int main(void) { return 0; }' | gcc -static -x c - -o /dev/null 2>/de
 	packages+=(libc6-dev)
 fi
 
+# What lets more tests run, and is not needed.
+optional=(pkg-config:pkg-config)
+[[ ${1:-} != --optional ]] || optional+=(clang-format:clang-format shellcheck:shellcheck)
+for tool in "${optional[@]}"; do
+	command -v "${tool%%:*}" >/dev/null || extra+=("${tool#*:}")
+done
+if [[ ${1:-} == --optional ]]; then
+	for header in uv.h:libuv1-dev ev.h:libev-dev; do
+		echo "#include <${header%:*}>" | gcc -E -x c -o /dev/null - 2>/dev/null || extra+=("${header#*:}")
+	done
+	pkg-config --exists glib-2.0 2>/dev/null || extra+=(libglib2.0-dev)
+fi
+
 # The version of Go that go.mod asks for; an older one can't even say so well.
 wanted=$(sed -n 's/^go //p' "$(dirname "$0")/../go.mod")
 if ! command -v go >/dev/null; then
@@ -31,28 +50,15 @@ if ! command -v go >/dev/null; then
 fi
 
 if [[ ${#packages[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-	apt-get update -q
-	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
+	install_packages "${packages[@]}"
 	missing=()
 	command -v go >/dev/null || missing=("go $wanted or later (https://go.dev/dl)")
+fi
+if [[ ${#extra[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+	install_packages "${extra[@]}" ||
+		echo "not installed: ${extra[*]}"
 fi
 if [[ ${#missing[@]} -gt 0 ]]; then
 	printf 'missing: %s\n' "${missing[@]}" >&2
 	exit 1
-fi
-[[ ${1:-} == --optional ]] || exit 0
-
-packages=()
-for tool in clang-format shellcheck pkg-config; do
-	command -v "$tool" >/dev/null || packages+=("$tool")
-done
-for header in uv.h:libuv1-dev ev.h:libev-dev; do
-	echo "#include <${header%:*}>" | gcc -E -x c -o /dev/null - 2>/dev/null || packages+=("${header#*:}")
-done
-pkg-config --exists glib-2.0 2>/dev/null || packages+=(libglib2.0-dev)
-if [[ ${#packages[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-	apt-get update -q || :
-	for package in "${packages[@]}"; do
-		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$package" || :
-	done
 fi

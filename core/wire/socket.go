@@ -4,6 +4,7 @@ package wire
 
 import (
 	"io"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -102,8 +103,12 @@ func (r *Reader) Close() {
 	r.partial, r.descriptors = nil, nil
 }
 
+// controls are where receive gets descriptors.
+var controls = sync.Pool{New: func() any { return new([maxRights]byte) }}
+
 func receive(fd int, scratch []byte) ([]byte, []int, error) {
-	var control [maxRights]byte
+	control := controls.Get().(*[maxRights]byte)
+	defer controls.Put(control)
 	var n, controlLen int
 	var err error
 	for {

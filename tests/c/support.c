@@ -343,6 +343,17 @@ unsigned char *pattern(size_t len)
 	return bytes;
 }
 
+const char *const *large_environment(void)
+{
+	enum { VARIABLES = 2000 };
+	const char **env = check_alloc((VARIABLES + 2) * sizeof *env);
+
+	env[0] = check_mark();
+	for (int i = 0; i < VARIABLES; i++)
+		env[i + 1] = check_format("V%d=%0200d", i, i);
+	return env;
+}
+
 /* Programs. */
 
 static void release_left(void *arg)

@@ -80,6 +80,9 @@ const char *value_of(const struct buffer *b, const char *key);
 /* So many bytes of the pattern that testprog writes and checks. */
 unsigned char *pattern(size_t len);
 
+/* Much for Go to copy, so that it soon collects garbage. */
+const char *const *large_environment(void);
+
 /* nr_spawn() that must succeed. What a failed test did not release, it does. */
 nr_proc spawn(const nr_options *o);
 /* nr_spawn() that should fail. Returns the negative error, or 0. */

@@ -13,7 +13,8 @@
 #     text blocks    are pictures and output
 #
 # The files, headings, make targets and suites that are named exist. (The bindings' files
-# are tested by the bindings, the blocks of docs/cgroups.md by tests/vm.)
+# are tested by the bindings, the blocks of docs/cgroups.md by tests/vm, and what
+# nrun does by nrun.sh.)
 
 # check() calls the functions, which shellcheck does not see.
 # shellcheck disable=SC2317
@@ -44,7 +45,9 @@ cat >"$WORK/tree/tests/run.sh" <<'END'
 [ "$1" != --list ] || shift
 "$ROOT/tests/run.sh" --list "$@" | grep .
 END
-chmod +x "$WORK/bin/make" "$WORK/tree/tests/run.sh"
+printf '#!/bin/sh\nexec "$@"\n' >"$WORK/bin/sudo"
+printf '#!/bin/sh\n' >"$WORK/bin/nrun"
+chmod +x "$WORK"/bin/* "$WORK/tree/tests/run.sh"
 
 # The README's compile command, and what the line after it says is printed:
 #     cc ... hello.c ... -o hello
@@ -148,7 +151,7 @@ paths_exist() {
 			echo "there is no $path"
 			status=1
 		fi
-	done < <(grep -oE '(^|[^A-Za-z0-9_./-])(capi|core|shepherd|include|examples|tests|docs|bindings)/[A-Za-z0-9_./*-]*' "$1" |
+	done < <(grep -oE '(^|[^A-Za-z0-9_./-])(capi|core|shepherd|include|examples|tests|docs|bindings|nrun|man|packaging)/[A-Za-z0-9_./*-]*' "$1" |
 		sed 's/^[^a-z]//; s/[.]$//' | sort -u)
 	return "$status"
 }
@@ -157,7 +160,7 @@ targets_exist() {
 	local target status=0
 	# `make demo` in a sentence, or at the beginning of a line of a block.
 	while read -r target; do
-		if ! grep -qE "^([a-z-]+ )*$target( [a-z-]+)*:" "$ROOT/Makefile" "$ROOT"/bindings/*/*.mk; then
+		if ! grep -qE "^([a-z-]+ )*$target( [a-z-]+)*:" "$ROOT/Makefile" "$ROOT"/*/*.mk "$ROOT"/bindings/*/*.mk; then
 			echo "there is no target $target"
 			status=1
 		fi

@@ -16,6 +16,9 @@
 #     t COMMAND...             run it, but no longer than $LIMIT seconds
 #     eventually COMMAND...    wait until it succeeds, $LIMIT seconds at most
 #     leftovers                print the processes that this script has left
+#     open_tty COMMAND         run it in a terminal, by script(1); send types
+#                              into it, expect and shown_times N wait for what
+#                              it shows, close_tty N waits for its end
 #
 # Environment: BUILD, the directory with what is to be tested (build/); CC and
 # CXX; LIMIT, to be raised on a machine that is very slow.
@@ -123,6 +126,44 @@ gone() {
 	state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" \
 		2>/dev/null) || return 0
 	[[ -z $state || $state == Z || $state == X ]]
+}
+
+open_tty() {
+	rm -f "$WORK/keys" "$WORK/screen"
+	mkfifo "$WORK/keys"
+	: >"$WORK/screen"
+	t script -qefc "$1" /dev/null <"$WORK/keys" >"$WORK/screen" 2>&1 &
+	tty_pid=$!
+	exec 7>"$WORK/keys"
+}
+
+send() {
+	# shellcheck disable=SC2059  # with escapes, such as \003
+	printf "$1" >&7
+}
+
+expect() {
+	eventually grep -q -- "$1" "$WORK/screen" || {
+		cat -v "$WORK/screen"
+		return 1
+	}
+}
+
+shown_times() {
+	[[ $(grep -c -- "$2" "$WORK/screen") -ge $1 ]]
+}
+
+close_tty() {
+	local status=0
+	eventually gone "$tty_pid"
+	wait "$tty_pid" || status=$?
+	exec 7>&-
+	cat -v "$WORK/screen"
+	equal "$status" "$1" "the status in the end"
+}
+
+is_raw() {
+	stty -a -F "$1" | grep -q -- '-icanon'
 }
 
 # One grep and one find, because this is called in loops. They and their like

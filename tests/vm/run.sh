@@ -16,7 +16,7 @@ cd "$(dirname "$0")/../.." || exit
 
 BUILD=${BUILD:-build}
 CC=${CC:-cc}
-LIMIT=${LIMIT:-600} # seconds for all of it
+LIMIT=${LIMIT:-900} # seconds for all of it
 SCALE=4             # of the tests' patience
 
 verbose=no command=
@@ -74,7 +74,8 @@ chmod 755 "$root/init"
 printf 'root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n' >"$root/etc/passwd"
 printf 'root:x:0:\nuser:x:1000:\n' >"$root/etc/group"
 cp "$BUILD"/tests/{test_cgroup,testprog,hostile} "$root/vm/tests"
-cp "$BUILD"/{libnetrunner.so,netrunner-shepherd} "$root/vm"
+cp "$BUILD"/{libnetrunner.so,netrunner-shepherd,nrun} "$root/vm"
+cp tests/vm/nrun "$root/vm/run-nrun"
 ln -s libnetrunner.so "$root/vm/libnetrunner.so.0"
 
 # The example of the documentation, as its reader would compile it, what it is
