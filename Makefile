@@ -37,14 +37,19 @@ all: $(BUILD)/libnetrunner.so $(BUILD)/netrunner-shepherd $(BUILD)/nrun ## build
 # dynamic linker would start the runtime, is renamed for capi/guest.c to find,
 # and runtime.sigtable is made visible to it. See docs/decisions/0001.
 #
-# $(1): environment and $(2): flags of go build, $(3): flags of the linker
+# $(1): environment and $(2): flags of go build
+define compile_objects
+	rm -rf $@.objects && mkdir -p $@.objects
+	CGO_ENABLED=1 CC="$(CC)" $(1) $(GO) build $(2) $(GO_PATHS) -buildmode=c-archive -o $@.objects/go.a ./capi
+	cd $@.objects && $(AR) x go.a && rm go.a go.h
+	$(OBJCOPY) --rename-section .init_array=nr_go_init --globalize-symbol=runtime.sigtable $@.objects/go.o
+endef
+
+# $(1) and $(2) likewise, $(3): flags of the linker
 define link_library
-	rm -rf $(@D)/objects && mkdir -p $(@D)/objects
-	CGO_ENABLED=1 CC="$(CC)" $(1) $(GO) build $(2) $(GO_PATHS) -buildmode=c-archive -o $(@D)/objects/go.a ./capi
-	cd $(@D)/objects && $(AR) x go.a && rm go.a go.h
-	$(OBJCOPY) --rename-section .init_array=nr_go_init --globalize-symbol=runtime.sigtable $(@D)/objects/go.o
-	$(CC) $(3) $(LINK) -o $@ $(@D)/objects/*.o -lpthread -ldl
-	rm -r $(@D)/objects
+	$(call compile_objects,$(1),$(2))
+	$(CC) $(3) $(LINK) -o $@ $@.objects/*.o -lpthread -ldl
+	rm -r $@.objects
 	ln -sf $(@F) $(@D)/$(SONAME)
 endef
 
@@ -65,6 +70,20 @@ endef
 
 $(BUILD)/nrun: $(wildcard nrun/*.[ch]) include/netrunner.h $(BUILD)/libnetrunner.so Makefile
 	$(call link_nrun,)
+
+# The same as one object, in which only the functions of netrunner.h are visible.
+# (-d: also what would become common symbols is put into it.)
+.PHONY: static
+static: $(BUILD)/libnetrunner.a $(BUILD)/netrunner-shepherd ## build libnetrunner.a; CC=musl-gcc for musl
+
+$(BUILD)/libnetrunner.a: $(CAPI_SOURCES) capi/exports.map Makefile
+	@mkdir -p $(@D)
+	$(call compile_objects,,-ldflags "-s -w")
+	$(CC) -r -nostdlib -Wl,-d -o $@.objects/netrunner.o $@.objects/*.o
+	grep -o 'nr_[a-z_]*' capi/exports.map >$@.objects/exports
+	$(OBJCOPY) --keep-global-symbols=$@.objects/exports $@.objects/netrunner.o
+	rm -f $@ && $(AR) rcs $@ $@.objects/netrunner.o
+	rm -r $@.objects
 
 # The same under AddressSanitizer and UndefinedBehaviorSanitizer, for tests.
 ASAN := $(BUILD)/asan
@@ -123,10 +142,11 @@ $(BUILD)/tests/chaos-gohost: $(GO_SOURCES) $(wildcard tests/chaos/gohost/*.go) i
 	CGO_ENABLED=1 CC="$(CC)" $(GO) build -race -trimpath -ldflags "-X main.version=$(VERSION)" -o $@ ./tests/chaos/gohost
 
 HELPERS := testprog hostile gohelper.so
+BENCHES := $(addprefix $(BUILD)/bench/,spawn stream idle start teardown program)
 
 .PHONY: tests
 tests: all $(TEST_NAMES:%=$(BUILD)/tests/%) $(HELPERS:%=$(BUILD)/tests/%) \
-	$(BUILD)/tests/chaos $(BUILD)/tests/chaos-gohost \
+	$(BUILD)/tests/chaos $(BUILD)/tests/chaos-gohost $(BENCHES) \
 	$(ASAN)/netrunner-shepherd $(ASAN)/nrun $(TEST_NAMES:%=$(ASAN)/tests/%) $(HELPERS:%=$(ASAN)/tests/%) ## build the C tests
 
 .PHONY: test
@@ -134,19 +154,46 @@ test: test-deps ## run all tests; ends with a line that counts them
 	@$(MAKE) --no-print-directory tests
 	@tests/run.sh
 
+# `make test` runs a choice of them there.
+.PHONY: test-arm64
+test-arm64: ## all C tests on an emulated arm64; half an hour
+	tests/vm/arm64.sh -a
+
 N ?= 1000
 SEED ?=
 .PHONY: chaos
 chaos: tests ## N rounds of random trees, hosts and faults; SEED= replays one
 	$(BUILD)/tests/chaos -n $(N) $(if $(SEED),-s $(SEED))
 
-$(BUILD)/bench/%: tests/bench/%.c $(BUILD)/libnetrunner.so include/netrunner.h
+# What measures, see tests/bench/run.py.
+BENCH_SUPPORT := tests/bench/bench.c tests/bench/proc.c
+$(BUILD)/bench/%: tests/bench/%.c $(BENCH_SUPPORT) $(wildcard tests/bench/*.h) $(BUILD)/libnetrunner.so include/netrunner.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -o $@ $< -L $(BUILD) -lnetrunner -Wl,-rpath,'$$ORIGIN/..'
+	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -o $@ $< $(BENCH_SUPPORT) -L $(BUILD) -lnetrunner -lutil \
+		-Wl,-rpath,'$$ORIGIN/..'
 
+# Not linked with the library: it loads it.
+$(BUILD)/bench/start: tests/bench/start.c tests/bench/proc.c tests/bench/proc.h include/netrunner.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(C_WARNINGS) -I include -o $@ $< tests/bench/proc.c -ldl
+
+$(BUILD)/bench/program: tests/bench/program.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(C_WARNINGS) -static -o $@ $<
+
+ONLY ?=
 .PHONY: bench
-bench: all $(BUILD)/bench/teardown ## measure; on a machine that has nothing else to do
-	$(BUILD)/bench/teardown
+bench: all $(BENCHES) ## measure, beside peers; ONLY=spawn one part; on a machine that has nothing else to do
+	@BUILD=$(BUILD) tests/bench/prepare.sh
+	@BUILD=$(BUILD) python3 tests/bench/run.py $(ONLY)
+
+.PHONY: benchdocs
+benchdocs: ## put what was measured last into docs/performance.md and the README
+	@BUILD=$(BUILD) python3 tests/bench/report.py
+
+.PHONY: benchexpect
+benchexpect: all $(BENCHES) ## store what tests/bench/counts.py counts now as what is to be expected
+	@BUILD=$(BUILD) python3 tests/bench/counts.py --expect
 
 FUZZTIME ?= 30s
 .PHONY: fuzz
@@ -189,5 +236,5 @@ clean: ## remove what has been built
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | sort | while IFS='|' read -r target text; do \
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | sort | while IFS='|' read -r target text; do \
 		printf '%-15s %s\n' "$$target" "$$text"; done

@@ -12,9 +12,11 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -37,6 +39,34 @@ static int fail(int error, char *why, size_t whylen, const char *format, ...)
 	return error;
 }
 
+/*
+ * own_directory tells where the file is that this code is in, or NULL. It is
+ * looked up once. For dladdr(3) a program that it is linked into has the name argv[0], which may
+ * not be a path, or none.
+ */
+static const char *own_directory(void)
+{
+	static char *_Atomic known;
+	char *path = atomic_load(&known), *unknown = NULL;
+	Dl_info self, program;
+
+	if (path)
+		return path;
+	if (dladdr((void *)(uintptr_t)own_directory, &self) &&
+	    !(dladdr((void *)(uintptr_t)getauxval(AT_ENTRY), &program) &&
+	      program.dli_fbase == self.dli_fbase))
+		path = realpath(self.dli_fname, NULL); /* not on the stack, which may be small */
+	else
+		path = realpath("/proc/self/exe", NULL);
+	if (path)
+		*strrchr(path, '/') = '\0';
+	if (path && !atomic_compare_exchange_strong(&known, &unknown, path)) {
+		free(path); /* another thread was faster */
+		path = unknown;
+	}
+	return path;
+}
+
 int nr_shepherd_path(const char *wanted, char *path, size_t size, char *why, size_t whylen)
 {
 	if (!wanted)
@@ -47,25 +77,17 @@ int nr_shepherd_path(const char *wanted, char *path, size_t size, char *why, siz
 		return 0;
 	}
 
-	Dl_info self;
-	char *object = NULL; /* not on the stack, which may be small */
-	if (dladdr((void *)(uintptr_t)nr_shepherd_path, &self))
-		object = realpath(self.dli_fname, NULL);
-	if (!object)
+	const char *directory = own_directory();
+	if (!directory)
 		return fail(-ENOPKG, why, whylen,
 			    SHEPHERD ": cannot tell where libnetrunner is; set NETRUNNER_SHEPHERD");
-	*strrchr(object, '/') = '\0';
 	static const char *const places[] = { "%s/" SHEPHERD, "%s/../libexec/netrunner/" SHEPHERD };
 	for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-		if ((size_t)snprintf(path, size, places[i], object) < size &&
-		    access(path, F_OK) == 0) {
-			free(object);
+		if ((size_t)snprintf(path, size, places[i], directory) < size &&
+		    access(path, F_OK) == 0)
 			return 0;
-		}
-	fail(-ENOPKG, why, whylen, SHEPHERD ": neither in %s nor in %s/../libexec/netrunner",
-	     object, object);
-	free(object);
-	return -ENOPKG;
+	return fail(-ENOPKG, why, whylen, SHEPHERD ": neither in %s nor in %s/../libexec/netrunner",
+		    directory, directory);
 }
 
 /*

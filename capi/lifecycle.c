@@ -182,6 +182,8 @@ static int prepare(nr_proc p, struct nr_slot *slot, const nr_options *o, const c
 	for (int i = 0; i < 3; i++) {
 		slot->fd[i] = ends.stream[i];
 		slot->terminal[i] = ends.terminal[i];
+		slot->default_pipe[i] = ends.stream[i] >= 0 && !ends.terminal[i] &&
+					o->pipe_size == 0;
 	}
 	slot->fd[NR_EXIT] = ends.exit;
 	slot->fd[NR_TERMINAL] = ends.master;

@@ -80,8 +80,11 @@ nr_proc nr_table_reserve(struct nr_slot **out)
 	set_gates(slot, next, GATE_CLOSED);
 	memset(slot->terminal, 0, sizeof slot->terminal);
 	slot->output_limit = 0;
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3; i++) {
 		atomic_store(&slot->bytes[i], 0);
+		atomic_store(&slot->unbroken[i], 0);
+		atomic_store(&slot->grown[i], false);
+	}
 	atomic_store(&slot->reads, 0);
 	atomic_store(&slot->writes, 0);
 	atomic_store(&slot->last_typed, 0);
@@ -135,8 +138,26 @@ int nr_table_enter(nr_proc p, int gate, struct nr_slot **out)
  * frees the slot. A child that is forked at this moment must know whether the
  * descriptor is open.
  */
+/*
+ * A user's pipes may hold 64 MiB together, or each that is made from then on
+ * holds two pages (pipe-user-pages-soft, in proc_sys_fs(5)). This many take a
+ * quarter of that when they hold 256 KiB each.
+ */
+enum { GROWN_PIPES = 64 };
+static _Atomic int grown_pipes;
+
+bool nr_table_grow(struct nr_slot *slot, int stream)
+{
+	if (atomic_load(&grown_pipes) >= GROWN_PIPES || atomic_exchange(&slot->grown[stream], true))
+		return false;
+	atomic_fetch_add(&grown_pipes, 1);
+	return true;
+}
+
 static void finish_gate(struct nr_slot *slot, int gate)
 {
+	if (gate < NR_EXIT && atomic_exchange(&slot->grown[gate], false))
+		atomic_fetch_sub(&grown_pipes, 1);
 	if (slot->fd[gate] >= 0) {
 		nr_table_hold_fork();
 		syscall(SYS_close, slot->fd[gate]); /* pthread_cancel(3) does not interrupt it */
@@ -186,7 +207,12 @@ void nr_table_close_tracked(int fd)
 	close(fd);
 }
 
+/* Those who spawn all the time must not keep a fork waiting. musl has one kind. */
+#ifdef PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
 #define UNLOCKED PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
+#else
+#define UNLOCKED PTHREAD_RWLOCK_INITIALIZER
+#endif
 static pthread_rwlock_t fork_lock = UNLOCKED;
 
 void nr_table_hold_fork(void)

@@ -41,12 +41,15 @@ struct nr_slot {
 	 */
 	int fd[NR_GATES];
 	bool terminal[3];
+	bool default_pipe[3];  /* a pipe of the kernel's default size */
 	uint64_t output_limit; /* 0: none */
 	uint64_t start_ns;
 
 	/* The byte path's counters. */
 	_Atomic uint64_t bytes[3];
 	_Atomic uint64_t reads;
+	_Atomic uint32_t unbroken[3]; /* bytes read since it was found empty, see grow() */
+	_Atomic bool grown[3];        /* see nr_table_grow */
 	_Atomic uint64_t writes;
 	_Atomic unsigned char last_typed; /* the last byte written to the terminal, 0: none */
 
@@ -79,6 +82,12 @@ bool nr_table_close(struct nr_slot *slot, int gate);
 
 /* nr_table_is_closed is for calls that wait inside. */
 bool nr_table_is_closed(struct nr_slot *slot, int gate);
+
+/*
+ * nr_table_grow takes one of the few pipes that may be larger than usual: false
+ * if there is none left. It is given back when its gate is closed.
+ */
+bool nr_table_grow(struct nr_slot *slot, int stream);
 
 /* Descriptors that belong to no process but must not survive in a fork. */
 void nr_table_track(int fd);

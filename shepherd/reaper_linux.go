@@ -50,7 +50,7 @@ func (s *shepherd) reap() {
 // nothing ends less and less often.
 const (
 	strangersSoon  = 50 * time.Millisecond
-	strangersLater = 10 * time.Second
+	strangersLater = time.Second
 )
 
 // lookForStrangers has strangers looked for soon.

@@ -31,10 +31,10 @@ if ! echo 'int main(void) { return 0; }' | gcc -static -x c - -o /dev/null 2>/de
 fi
 
 # What lets more tests run, and is not needed.
-optional=(pkg-config:pkg-config)
-[[ ${1:-} != --optional ]] || optional+=(clang-format:clang-format shellcheck:shellcheck)
+optional=(pkg-config)
+[[ ${1:-} != --optional ]] || optional+=(clang-format shellcheck python3 strace valgrind)
 for tool in "${optional[@]}"; do
-	command -v "${tool%%:*}" >/dev/null || extra+=("${tool#*:}")
+	command -v "$tool" >/dev/null || extra+=("$tool")
 done
 if [[ ${1:-} == --optional ]]; then
 	for header in uv.h:libuv1-dev ev.h:libev-dev; do

@@ -173,7 +173,17 @@ fi
 for script in tests/scripts/*.sh; do
 	[[ $script == */lib.sh ]] || suite "script: ${script##*/}" "$script"
 done
+for script in tests/hosts/*.sh; do
+	[[ ! -x $script ]] || suite "host: $(basename "$script" .sh)" "$script"
+done
 suite "vm: cgroups with controllers" tests/vm/run.sh
+suite "vm: arm64" tests/vm/arm64.sh
+if command -v python3 >/dev/null; then
+	suite "counts of system calls and instructions" tests/bench/counts.py
+elif [[ $list == no ]]; then
+	echo "== counts of system calls and instructions: skipped, no python3"
+	skipped=$((skipped + 1))
+fi
 suite "chaos" "$BUILD/tests/chaos" -n 40 -s 1
 for tests in bindings/*/run-tests; do
 	suite "binding: $(basename "${tests%/run-tests}")" with_deps "${tests%/run-tests}"

@@ -8,12 +8,15 @@
  *     teardown [ROUNDS]
  *
  * All variants take turns in each round, so that they see the same machine.
+ * Samples, in us: "VARIANT:end@SIBLINGS", from the kill of one program to its end
+ * seen, the mean of a round; "netrunner:shepherd_cpu@SIBLINGS", its processor time
+ * for a program's life; "VARIANT:death@PROGRAMS", from the first signal to the last
+ * death: of kill(2) in a loop, or SIGKILL of the host.
  */
 
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <netrunner.h>
 #include <poll.h>
 #include <signal.h>
@@ -29,55 +32,15 @@
 #include <time.h>
 #include <unistd.h>
 
-extern char **environ;
+#include "proc.h"
 
-#define COUNT_OF(a) (sizeof(a) / sizeof(a)[0])
+extern char **environ;
 
 static const int siblings[] = { 0, 10, 100, 1000, 2500 };
 static const int herds[] = { 1, 100, 1000 };
 
 /* Ends of one program in a row, in a round. */
 #define ENDS 25
-
-#define MAX_SAMPLES 10000
-
-static _Noreturn void fail(const char *what, int64_t error)
-{
-	fprintf(stderr, "teardown: %s: %s\n", what, strerror((int)(error < 0 ? -error : error)));
-	exit(1);
-}
-
-static int64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
-
-struct samples {
-	double us[MAX_SAMPLES];
-	size_t count;
-};
-
-static void add_sample(struct samples *s, double us)
-{
-	if (s->count < MAX_SAMPLES)
-		s->us[s->count++] = us;
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double quantile(struct samples *s, double q)
-{
-	qsort(s->us, s->count, sizeof *s->us, compare);
-	return s->us[(size_t)(q * (double)(s->count - 1))];
-}
 
 /* Two ways to have programs. */
 
@@ -143,8 +106,8 @@ static pid_t pid_of_plain(int64_t pid)
 }
 
 static const struct way ways[] = {
-	{ "plain", start_plain, end_plain, pid_of_plain },
-	{ "ours", start_ours, end_ours, pid_of_ours },
+	{ "kill", start_plain, end_plain, pid_of_plain },
+	{ "netrunner", start_ours, end_ours, pid_of_ours },
 };
 
 enum { PLAIN, OURS, WAYS };
@@ -187,22 +150,6 @@ static int64_t cpu_ns(pid_t pid)
 	if (pid == 0 || clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &t))
 		return 0;
 	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
-
-static pid_t parent_of(pid_t pid)
-{
-	char path[64], text[512];
-	int fd, parent = 0;
-	ssize_t n;
-
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = read(fd, text, sizeof text - 1);
-	close(fd);
-	text[n > 0 ? n : 0] = '\0';
-	if (strrchr(text, ')'))
-		sscanf(strrchr(text, ')') + 1, " %*c %d", &parent);
-	return parent;
 }
 
 /* Has n programs for ever, and ends further ones. */
@@ -293,7 +240,6 @@ static void end_host(struct host *h)
 
 static void measure_siblings(int rounds)
 {
-	static struct samples took[WAYS][COUNT_OF(siblings)], cpu[COUNT_OF(siblings)];
 	struct host hosts[WAYS][COUNT_OF(siblings)];
 
 	for (size_t i = 0; i < COUNT_OF(siblings); i++) {
@@ -313,26 +259,16 @@ static void measure_siblings(int rounds)
 				hear(hosts[w][i].answers, result, sizeof result);
 				if (round == 0)
 					continue; /* to warm up */
-				add_sample(&took[w][i], result[0]);
+				printf("%s:end@%d %.1f\n", ways[w].name, siblings[i], result[0]);
 				if (w == OURS)
-					add_sample(&cpu[i], result[1]);
+					printf("%s:shepherd_cpu@%d %.1f\n", ways[w].name,
+					       siblings[i], result[1]);
 			}
 		}
 	}
 	for (size_t i = 0; i < COUNT_OF(siblings); i++)
 		for (int w = 0; w < WAYS; w++)
 			end_host(&hosts[w][i]);
-
-	printf("Ending one program, kill to reaped, us (median of %d rounds of %d)\n\n", rounds - 1,
-	       ENDS);
-	printf("%10s %10s %10s %10s %14s %24s\n", "siblings", "plain", "ours", "ratio",
-	       "x no siblings", "shepherd's CPU, a life");
-	for (size_t i = 0; i < COUNT_OF(siblings); i++) {
-		double plain = quantile(&took[PLAIN][i], 0.5), ours = quantile(&took[OURS][i], 0.5);
-
-		printf("%10d %10.0f %10.0f %10.2f %14.2f %24.0f\n", siblings[i], plain, ours,
-		       ours / plain, ours / quantile(&took[OURS][0], 0.5), quantile(&cpu[i], 0.5));
-	}
 }
 
 /* From the first signal to the last death. The plain ones are killed by us. */
@@ -373,41 +309,23 @@ static double kill_herd(int w, int n)
 
 static void measure_herds(int rounds)
 {
-	static struct samples took[WAYS][COUNT_OF(herds)];
-
 	for (int round = 0; round < rounds; round++)
 		for (size_t i = 0; i < COUNT_OF(herds); i++)
 			for (int w = 0; w < WAYS; w++)
-				add_sample(&took[w][i], kill_herd(w, herds[i]));
-
-	printf("\nAll programs of a host, first signal to last death, ms (median and slowest of "
-	       "%d)\n"
-	       "plain: kill(2) in a loop; ours: the host gets SIGKILL\n\n",
-	       rounds);
-	printf("%10s %10s %10s %10s %10s %10s\n", "programs", "plain", "slowest", "ours", "slowest",
-	       "ratio");
-	for (size_t i = 0; i < COUNT_OF(herds); i++) {
-		double plain = quantile(&took[PLAIN][i], 0.5), ours = quantile(&took[OURS][i], 0.5);
-
-		printf("%10d %10.1f %10.1f %10.1f %10.1f %10.2f\n", herds[i], plain / 1000,
-		       quantile(&took[PLAIN][i], 1) / 1000, ours / 1000,
-		       quantile(&took[OURS][i], 1) / 1000, ours / plain);
-	}
+				printf("%s:death@%d %.1f\n", ways[w].name, herds[i],
+				       kill_herd(w, herds[i]));
 }
 
 int main(int argc, char **argv)
 {
 	int rounds = argc > 1 ? atoi(argv[1]) : 21;
-	struct rlimit limit;
 
-	if (rounds < 2 || rounds > MAX_SAMPLES) {
+	if (rounds < 2) {
 		fprintf(stderr, "usage: %s [ROUNDS]\n", argv[0]);
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
-	getrlimit(RLIMIT_NOFILE, &limit);
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
+	allow_descriptors(1 << 16);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	measure_siblings(rounds);
 	measure_herds(rounds < 11 ? rounds : 11);

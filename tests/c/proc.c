@@ -150,6 +150,23 @@ char proc_state(pid_t pid)
 	return read_stat(pid, &state, &parent) ? state : 0;
 }
 
+bool proc_is_stopped(pid_t pid)
+{
+	char path[64];
+	struct dirent *entry;
+	bool all = true;
+	DIR *dir;
+
+	snprintf(path, sizeof path, "/proc/%d/task", pid);
+	dir = opendir(path);
+	if (!dir)
+		return false;
+	while (all && (entry = readdir(dir)))
+		all = entry->d_name[0] == '.' || proc_state((pid_t)atoi(entry->d_name)) == 'T';
+	closedir(dir);
+	return all;
+}
+
 bool proc_is_shepherd(pid_t pid)
 {
 	char path[64];

@@ -48,6 +48,8 @@ pid_t proc_parent(pid_t pid);
 
 /* proc_state is the letter of ps(1), or 0. */
 char proc_state(pid_t pid);
+/* Whether all threads of a process have been stopped by SIGSTOP. */
+bool proc_is_stopped(pid_t pid);
 
 bool proc_is_shepherd(pid_t pid);
 

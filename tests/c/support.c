@@ -770,8 +770,10 @@ pid_t shepherd_of(nr_proc p)
 	pid_t pid = nr_pid(p);
 
 	REQUIRE(pid > 0);
-	while (pid > 0 && !proc_is_shepherd(pid))
+	/* Not itself: for an instant after the exec it still looks like one. */
+	do
 		pid = proc_parent(pid);
+	while (pid > 0 && !proc_is_shepherd(pid));
 	REQUIRE(pid > 0, "no netrunner-shepherd above %d", nr_pid(p));
 	return pid;
 }

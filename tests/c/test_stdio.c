@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -638,6 +639,67 @@ TEST(pipe_size_is_what_a_pipe_holds)
 		}
 		release(p);
 	}
+}
+
+enum { USUAL_PIPE = 65536, GROWN_PIPE = 262144, GROWN_PIPES = 64 };
+
+/* A program whose output waits in a full pipe. */
+static nr_proc spawn_flood(uint32_t pipe_size)
+{
+	nr_proc p = spawn(OPTIONS(.argv = PROG("flood"), .pipe_size = pipe_size));
+	int waiting = 0;
+
+	EVENTUALLY(ioctl(nr_fd(p, NR_STDOUT), FIONREAD, &waiting) == 0 && waiting == USUAL_PIPE);
+	return p;
+}
+
+/* Reads so many bytes of which none has to be waited for; the pipe's size then. */
+static int size_after(nr_proc p, size_t bytes)
+{
+	char buf[1000];
+
+	while (bytes > 0) {
+		size_t len = bytes < sizeof buf ? bytes : sizeof buf;
+
+		CHECK_EQ_INT(nr_read(p, NR_STDOUT, buf, len), len);
+		bytes -= len;
+	}
+	return fcntl(nr_fd(p, NR_STDOUT), F_GETPIPE_SZ);
+}
+
+TEST(pipe_grows_that_holds_up_its_program)
+{
+	nr_proc p = spawn_flood(0);
+
+	CHECK_EQ_INT(size_after(p, USUAL_PIPE - 1), USUAL_PIPE);
+	CHECK_EQ_INT(size_after(p, 1), GROWN_PIPE);
+	release(p);
+	p = spawn_flood(USUAL_PIPE); /* who asks for a size has it */
+	CHECK_EQ_INT(size_after(p, USUAL_PIPE), USUAL_PIPE);
+	release(p);
+}
+
+TEST(pipe_grows_only_while_few_have)
+{
+	nr_proc p[GROWN_PIPES + 2];
+
+	for (int i = 0; i < GROWN_PIPES + 2; i++) {
+		p[i] = spawn_flood(0);
+		CHECK_EQ_INT(size_after(p[i], USUAL_PIPE),
+			     i < GROWN_PIPES ? GROWN_PIPE : USUAL_PIPE);
+	}
+	CHECK_EQ_INT(nr_close(p[0], NR_STDOUT), 0);
+	release(p[1]);
+	release(p[GROWN_PIPES]); /* which has not grown */
+	p[1] = spawn_flood(0);
+	CHECK_EQ_INT(size_after(p[1], USUAL_PIPE), GROWN_PIPE);
+	p[GROWN_PIPES] = spawn_flood(0);
+	CHECK_EQ_INT(size_after(p[GROWN_PIPES], USUAL_PIPE), GROWN_PIPE);
+	release(p[GROWN_PIPES + 1]);
+	p[GROWN_PIPES + 1] = spawn_flood(0);
+	CHECK_EQ_INT(size_after(p[GROWN_PIPES + 1], USUAL_PIPE), USUAL_PIPE);
+	for (int i = 0; i < GROWN_PIPES + 2; i++)
+		release(p[i]);
 }
 
 TEST(pipe_size_small_carries_bulk)

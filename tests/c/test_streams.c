@@ -685,6 +685,7 @@ TEST(limit_is_the_reason_also_when_the_stream_is_closed_at_once)
 		*shepherd = shepherd_of(p);
 		check_defer(go_on, shepherd);
 		REQUIRE(kill(*shepherd, SIGSTOP) == 0);
+		EVENTUALLY(proc_is_stopped(*shepherd));
 		CHECK_EQ_INT(read_to_end(p, NR_STDOUT, &out), -EFBIG);
 		CHECK_EQ_INT(nr_close(p, NR_STDOUT), 0);
 		EVENTUALLY(proc_state(pid) == 'Z');

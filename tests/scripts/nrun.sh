@@ -39,9 +39,11 @@ start() {
 	host=$!
 }
 
+# started [NAME]: and it has executed that one.
 started() {
 	eventually test -e "$WORK/pid"
 	program=$(cat "$WORK/pid")
+	[[ $# == 0 ]] || eventually grep -qx "$1" "/proc/$program/comm"
 }
 
 # ended N: it does, with status N.
@@ -321,7 +323,7 @@ time_limit() {
 	status 7 t "$nrun" -t 1000 sh -c 'exit 7' 2>"$WORK/err"
 	says_nothing
 	# It ends in an orderly way, in time: that is out of time all the same.
-	status 124 t "$nrun" -t 0.5 sh -c 'trap "echo bye; exit 3" TERM; while :; do sleep 0.05; done' \
+	status 124 t "$nrun" -t 3 sh -c 'trap "echo bye; exit 3" TERM; while :; do sleep 0.05; done' \
 		>"$WORK/out" 2>/dev/null
 	equal "$(cat "$WORK/out")" bye output
 }
@@ -329,7 +331,8 @@ time_limit() {
 kill_after() {
 	local value
 	for value in 0 100ms; do
-		status 124 t "$nrun" -t 0.5 -k "$value" sh -c "trap '' TERM; $ready; while :; do sleep 1; done" 2>/dev/null
+		rm -f "$WORK/pid"
+		status 124 t "$nrun" -t 3 -k "$value" sh -c "trap '' TERM; $ready; while :; do sleep 1; done" 2>/dev/null
 		gone "$(cat "$WORK/pid")"
 	done
 }
@@ -471,7 +474,7 @@ signals_that_end() {
 	local sig
 	for sig in HUP INT USR1 TERM; do
 		start sh -c "$ready; exec sleep 1000"
-		started
+		started sleep
 		kill "-$sig" "$host"
 		ended $((128 + $(kill -l "$sig")))
 		gone "$program"
@@ -486,7 +489,7 @@ signals_ignored() {
 		exec "$nrun" sh -c "$ready; exec sleep 1000"
 	) &
 	host=$!
-	started
+	started sleep
 	kill -HUP "$host"
 	kill -USR1 "$host"
 	ended 138
@@ -519,8 +522,9 @@ not_stopped() {
 }
 
 suspended() {
-	start sh -c "$ready; while :; do sleep 0.05; done"
-	started
+	# Not a shell: one that waits for vfork(2) is not stopped by name.
+	start sh -c "$ready; exec sleep 1000"
+	started sleep
 	kill -TSTP "$host"
 	eventually stopped "$host"
 	eventually stopped "$program"
@@ -616,6 +620,8 @@ pty_restores() {
 				exec \"$nrun\" -y sh -c \"echo ready; cat\"'); echo \"status \$?\"
 			[ \"\$a\" = \"\$(stty -g)\" ] && echo same"
 		expect ready
+		send 'mirror\n'
+		eventually shown_times 2 mirror
 		kill "-$sig" "$(cat "$WORK/host")"
 		expect '^same'
 		expect "^status $((128 + $(kill -l "$sig")))"
