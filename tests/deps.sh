@@ -55,8 +55,9 @@ if [[ ${#packages[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null
 	command -v go >/dev/null || missing=("go $wanted or later (https://go.dev/dl)")
 fi
 if [[ ${#extra[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-	install_packages "${extra[@]}" ||
-		echo "not installed: ${extra[*]}"
+	install_packages "${extra[@]}" || for package in "${extra[@]}"; do
+		install_packages "$package" || echo "not installed: $package"
+	done
 fi
 if [[ ${#missing[@]} -gt 0 ]]; then
 	printf 'missing: %s\n' "${missing[@]}" >&2

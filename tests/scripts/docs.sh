@@ -31,9 +31,11 @@ for name in include examples docs; do
 	ln -s "$ROOT/$name" "$WORK/tree/$name"
 done
 ln -s "$LIB" "$WORK/tree/build"
-for name in tests asan; do
+make -s -C "$ROOT" BUILD="$BUILD" "$BUILD/libnetrunner.a" >/dev/null
+for name in tests asan libnetrunner.a; do
 	[[ ! -e $BUILD/$name ]] || ln -s "$BUILD/$name" "$LIB/$name"
 done
+unset MFLAGS MAKELEVEL
 export MAKEFLAGS='' REAL_MAKE ROOT
 REAL_MAKE=$(command -v make)
 cat >"$WORK/bin/make" <<'END'
