@@ -150,13 +150,13 @@ tests: all $(TEST_NAMES:%=$(BUILD)/tests/%) $(HELPERS:%=$(BUILD)/tests/%) \
 	$(ASAN)/netrunner-shepherd $(ASAN)/nrun $(TEST_NAMES:%=$(ASAN)/tests/%) $(HELPERS:%=$(ASAN)/tests/%) ## build the C tests
 
 .PHONY: test
-test: deps ## run all tests; ends with a line that counts them
+test: test-deps ## run all tests; ends with a line that counts them
 	@$(MAKE) --no-print-directory tests
 	@tests/run.sh
 
 # `make test` runs a choice of them there.
 .PHONY: test-arm64
-test-arm64: ## all C tests on an emulated arm64; half an hour
+test-arm64: ## all C tests on an emulated arm64, half an hour
 	tests/vm/arm64.sh -a
 
 N ?= 1000
@@ -195,8 +195,13 @@ benchdocs: ## put what was measured last into docs/performance.md and the README
 benchexpect: all $(BENCHES) ## store what tests/bench/counts.py counts now as what is to be expected
 	@BUILD=$(BUILD) python3 tests/bench/counts.py --expect
 
+FUZZTIME ?= 30s
+.PHONY: fuzz
+fuzz: ## each fuzz test for FUZZTIME
+	@tests/fuzz.sh $(FUZZTIME)
+
 .PHONY: check
-check: ## formatting and static checks
+check: all ## formatting and static checks
 	@tests/check.sh
 
 .PHONY: examples
@@ -215,6 +220,10 @@ demo: deps ## install what is missing, build, and run the main job on real input
 .PHONY: deps
 deps: ## install what building and testing need
 	@tests/deps.sh
+
+.PHONY: test-deps
+test-deps:
+	@tests/deps.sh --optional
 
 include packaging/packaging.mk
 

@@ -42,7 +42,7 @@ binaries() {
 	local tree=$name-linux-$1 arguments
 	arguments=(-C "$work/$name" --no-print-directory BUILD="build-$1" CFLAGS=-O2
 		GOARCH="$1" CC="$2gcc" AR="$2ar" OBJCOPY="$2objcopy")
-	make "${arguments[@]}" >"$work/log" 2>&1 || { cat "$work/log"; return 1; }
+	make "${arguments[@]}" all static >"$work/log" 2>&1 || { cat "$work/log"; return 1; }
 	make "${arguments[@]}" install DESTDIR="$work" PREFIX="/$tree" RELOCATABLE=yes >"$work/log" 2>&1 ||
 		{ cat "$work/log"; return 1; }
 	cp "$work/$name"/{README.md,CHANGELOG.md,LICENSE} "$work/$tree"

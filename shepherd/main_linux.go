@@ -152,6 +152,7 @@ func nameProcess(name string) {
 // dropSignals catches and drops the signals that end a service, which are for
 // the host to obey. They are not ignored: programs would inherit that.
 func dropSignals() {
+	//lint:ignore SA1017 nobody receives them
 	signal.Notify(make(chan os.Signal), unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT,
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGPIPE)
 	// The runtime handles it, to no effect but that a thread is woken.

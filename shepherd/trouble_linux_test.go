@@ -153,16 +153,6 @@ func (p *rawProgram) alive() {
 	require.Equal(p.h.t, wire.Answer{Sequence: 77}, answer)
 }
 
-func (p *rawProgram) requireFailed(errno unix.Errno, why string) {
-	p.h.t.Helper()
-	f := p.h.next(p.socket)
-	require.Equal(p.h.t, wire.TypeFailed, f.Type)
-	failed, err := wire.ParseFailed(f.payload)
-	require.NoError(p.h.t, err)
-	require.Equal(p.h.t, wire.Failed{Errno: int32(errno), Why: why}, failed)
-	require.Zero(p.h.t, p.h.next(p.socket).Type, "the end")
-}
-
 // A shepherd that meets a library of another version says which it is itself,
 // and ends.
 func TestHostOfAnotherVersion(t *testing.T) {

@@ -3,6 +3,8 @@
 #
 # Installs what building and testing need and this machine lacks, with apt-get
 # where that is possible, and says what is missing where it is not.
+#
+#     tests/deps.sh [--optional]     also what tests are skipped without
 
 set -euo pipefail
 
@@ -29,10 +31,17 @@ if ! echo 'int main(void) { return 0; }' | gcc -static -x c - -o /dev/null 2>/de
 fi
 
 # What lets more tests run, and is not needed.
-optional=(pkg-config:pkg-config)
+optional=(pkg-config)
+[[ ${1:-} != --optional ]] || optional+=(clang-format shellcheck python3 strace valgrind)
 for tool in "${optional[@]}"; do
-	command -v "${tool%%:*}" >/dev/null || extra+=("${tool#*:}")
+	command -v "$tool" >/dev/null || extra+=("$tool")
 done
+if [[ ${1:-} == --optional ]]; then
+	for header in uv.h:libuv1-dev ev.h:libev-dev; do
+		echo "#include <${header%:*}>" | gcc -E -x c -o /dev/null - 2>/dev/null || extra+=("${header#*:}")
+	done
+	pkg-config --exists glib-2.0 2>/dev/null || extra+=(libglib2.0-dev)
+fi
 
 # The version of Go that go.mod asks for; an older one can't even say so well.
 wanted=$(sed -n 's/^go //p' "$(dirname "$0")/../go.mod")
@@ -46,20 +55,11 @@ if [[ ${#packages[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null
 	command -v go >/dev/null || missing=("go $wanted or later (https://go.dev/dl)")
 fi
 if [[ ${#extra[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-	install_packages "${extra[@]}" ||
-		echo "not installed: ${extra[*]}"
+	install_packages "${extra[@]}" || for package in "${extra[@]}"; do
+		install_packages "$package" || echo "not installed: $package"
+	done
 fi
 if [[ ${#missing[@]} -gt 0 ]]; then
 	printf 'missing: %s\n' "${missing[@]}" >&2
 	exit 1
-fi
-
-# Tests that need one of these are skipped where it is not to be had.
-useful=()
-for tool in python3 strace valgrind; do
-	command -v "$tool" >/dev/null || useful+=("$tool")
-done
-if [[ ${#useful[@]} -gt 0 && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-	apt-get update -q || true
-	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${useful[@]}" || true
 fi

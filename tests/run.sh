@@ -5,7 +5,8 @@
 # other. Ends with a line that counts the tests of all of them, and fails if one
 # failed, or if any left a shepherd behind.
 #
-#     tests/run.sh [SUITE]...     only the suites whose name contains SUITE
+#     tests/run.sh [SUITE]...             only the suites whose name contains SUITE
+#     tests/run.sh --list [SUITE]...      print their names
 
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -16,6 +17,11 @@ logs=$(mktemp -d)
 export logs
 trap 'rm -rf "$logs"' EXIT
 passed=0 failed=0 skipped=0
+list=no
+if [[ ${1:-} == --list ]]; then
+	list=yes
+	shift
+fi
 wanted=("$@")
 
 # AddressSanitizer finds leaks, too. Go handles SIGSEGV itself.
@@ -36,6 +42,10 @@ suite() {
 	local name=$1 log started=$SECONDS status counts
 	shift
 	is_wanted "$name" || return 0
+	if [[ $list == yes ]]; then
+		echo "$name"
+		return
+	fi
 	log=$logs/${name//[^a-z0-9]/_}
 	echo "== $name"
 	timeout --kill-after=10 1200 bash -c '"$@"' "$name" "$@" >"$log" 2>&1
@@ -156,7 +166,7 @@ if [[ $(id -u) == 0 ]] && as_nobody test -x "$BUILD/tests/testprog"; then
 			suite "c, unprivileged: ${test##*/}" as_nobody "$test"
 		fi
 	done
-else
+elif [[ $list == no ]]; then
 	echo "== c, unprivileged: skipped, not root or $BUILD not accessible for others"
 	skipped=$((skipped + 1))
 fi
@@ -170,7 +180,7 @@ suite "vm: cgroups with controllers" tests/vm/run.sh
 suite "vm: arm64" tests/vm/arm64.sh
 if command -v python3 >/dev/null; then
 	suite "counts of system calls and instructions" tests/bench/counts.py
-else
+elif [[ $list == no ]]; then
 	echo "== counts of system calls and instructions: skipped, no python3"
 	skipped=$((skipped + 1))
 fi
@@ -181,5 +191,6 @@ done
 suite "no shepherd is left" no_shepherds
 suite "no cgroup is left" no_cgroups
 
+[[ $list == no ]] || exit 0
 echo "$passed passed, $failed failed, $skipped skipped"
 [[ $failed == 0 && $passed -gt 0 ]]

@@ -33,8 +33,8 @@ BUILD = pathlib.Path(os.environ.get("BUILD", "build"))
 BUILD = BUILD if BUILD.is_absolute() else ROOT / BUILD
 BENCH = BUILD / "bench"
 PEERS = ROOT / "tests/bench/peers"
-PYTHON = BUILD / "python/venv/bin/python"  # which has uvloop
-PYTHON = str(PYTHON) if PYTHON.exists() else "python3"
+VENV_PYTHON = BUILD / "python/venv/bin/python"  # which has uvloop
+PYTHON = str(VENV_PYTHON) if VENV_PYTHON.exists() else "python3"
 BEAM = BENCH / "beam/elixir/_build/prod/lib"
 
 PROGRAM = str(BENCH / "program")

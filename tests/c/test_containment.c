@@ -903,7 +903,7 @@ TEST(program_in_a_pid_namespace_sees_only_that)
 			  OPTIONS(.flags = NR_SET_UMASK, .umask = 027,
 				  .rlimits = &(nr_rlimit){ 7, 0, 77, 77 }, .nrlimits = 1)),
 		  "77\n0027\n");
-	CHECK_STR(line_of("ls -l /proc/self/fd | grep -c '[0-9] ->'", OPTIONS()), "4\n");
+	CHECK_STR(line_of("ls /proc/self/fd | grep -c .", OPTIONS()), "4\n");
 	CHECK_STR(line_of("until grep -q netrunner-init /proc/1/comm; do :; done;"
 			  "ls -l /proc/1/fd 2>/dev/null | grep -c '[0-9] ->' || :",
 			  OPTIONS()),

@@ -594,3 +594,53 @@ TEST(running_out_of_processes_does_not_end_the_host)
 	for (int i = 0; i < 3; i++)
 		host_run(ARGV("that_runs_out_of_processes"));
 }
+
+/* Why a shepherd can't be started is told by nr_spawn(), and nowhere else. */
+
+HOST(with_a_shepherd)
+{
+	char why[512];
+	nr_proc p =
+		nr_spawn(OPTIONS(.argv = PROG("exit", "0"), .shepherd = argv[1]), why, sizeof why);
+
+	tell("%s", p < 0 ? why : "it works");
+	_exit(p < 0 ? 0 : 1);
+}
+
+TEST(shepherd_that_cannot_start_writes_nothing)
+{
+	const char *script = "#!/bin/sh\necho out\necho err >&2\nexec cat /nonexistent\n";
+	const char *const shepherds[] = { "/nonexistent",
+					  "/",
+					  scratch_file("empty", "", 0755),
+					  scratch_file("text", "no program\n", 0755),
+					  scratch_file("unexecutable", script, 0644),
+					  scratch_file("script", script, 0755),
+					  testprog(),
+					  "/bin/false" };
+	const char *file = scratch_file("stderr", "", 0600);
+	int fd = open_file(file, O_WRONLY | O_APPEND);
+	const char *lines[COUNT_OF(shepherds)];
+	struct buffer written = { 0 };
+	int statuses[COUNT_OF(shepherds)];
+	int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+
+	close_later(saved);
+	REQUIRE(dup2(fd, STDERR_FILENO) == STDERR_FILENO);
+	for (size_t i = 0; i < COUNT_OF(shepherds); i++) {
+		struct host *h = host_start(ARGV("with_a_shepherd", shepherds[i]));
+
+		lines[i] = host_line(h);
+		statuses[i] = host_end(h);
+	}
+	/* One that is one, and may not start what it needs. */
+	for (int most = 14; most < 24; most += 3)
+		host_end(host_start(ARGV("with_few_processes", check_format("%d", most))));
+	REQUIRE(dup2(saved, STDERR_FILENO) == STDERR_FILENO);
+	for (size_t i = 0; i < COUNT_OF(shepherds); i++) {
+		CHECK_EQ_INT(statuses[i], 0, "%s: %s", shepherds[i], lines[i]);
+		CHECK_CONTAINS(lines[i], shepherds[i]);
+	}
+	buffer_read_file(&written, file);
+	CHECK_STR(written.data, "");
+}

@@ -217,6 +217,53 @@ TEST(threads_that_end_leave_nothing)
 	host_run(ARGV("whose_threads_come_and_go"));
 }
 
+/* When nothing happens, no thread of the library wakes up. */
+
+static unsigned long switches_of_others(void)
+{
+	struct tasks *tasks = tasks_now();
+	unsigned long count = 0, n;
+	char line[256];
+
+	for (size_t i = 0; i < tasks->count; i++) {
+		FILE *f;
+
+		if (tasks->all[i].id == getpid())
+			continue;
+		f = fopen(check_format("/proc/self/task/%d/status", tasks->all[i].id), "re");
+		while (f && fgets(line, sizeof line, f))
+			if (sscanf(line, "voluntary_ctxt_switches: %lu", &n) == 1)
+				count += n;
+		if (f)
+			fclose(f);
+	}
+	return count;
+}
+
+static bool two_seconds_are_quiet(void)
+{
+	unsigned long before = switches_of_others();
+
+	sleep(2);
+	return switches_of_others() == before;
+}
+
+HOST(that_is_idle)
+{
+	nr_proc procs[10];
+
+	for (size_t i = 0; i < COUNT_OF(procs); i++)
+		procs[i] = spawn(OPTIONS(.argv = PROG("pause"), .err = PIPE));
+	EVENTUALLY(two_seconds_are_quiet());
+	for (size_t i = 0; i < COUNT_OF(procs); i++)
+		release(procs[i]);
+}
+
+TEST(idle_library_does_not_wake_up)
+{
+	host_run(ARGV("that_is_idle"));
+}
+
 /* pthread_cancel(3): only nr_wait() is a cancellation point. */
 
 struct victim {

@@ -536,7 +536,8 @@ static void check_descriptors(nr_stdio in, nr_stdio out_mode, nr_stdio err, uint
 		     &numbers[2]) == 3 &&
 		      numbers[0] == 0 && numbers[1] == 1 && numbers[2] == 2,
 	      "%s", list.data);
-	CHECK(strstr(list.data, "\n9 ") && !strchr(strstr(list.data, "\n9 ") + 1, '\n')[1],
+	const char *last = strstr(list.data, "\n9 ");
+	CHECK(last && strcspn(last + 1, "\n") == strlen(last + 1) - 1,
 	      "modes %d %d %d, flags %llx: %s", in.mode, out_mode.mode, err.mode,
 	      (unsigned long long)flags, list.data);
 	CHECK(!strstr(list.data, "nonblocking"), "%s", list.data);

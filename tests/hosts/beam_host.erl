@@ -56,6 +56,7 @@ programs(N) ->
     {ok, <<_/binary>>} = netrunner_process:read(Cat),
     ok = netrunner_process:kill(Cat, sigterm),
     {ok, 143} = netrunner_process:await_exit(Cat),
+    ok = netrunner_process:stop(Cat),
     erlang:garbage_collect(),
     programs(N - 1).
 
@@ -79,6 +80,8 @@ storm() ->
     ok = count_signals(),
     Sender = "while kill -USR1 $0 && kill -CHLD $0 && kill -ALRM $0; do sleep 0.001; done 2>/dev/null",
     Port = open_port({spawn_executable, "/bin/sh"}, [{args, ["-c", Sender, os:getpid()]}]),
+    %% OTP 25's code:load_binary() never returns if the module is being loaded already.
+    {module, netrunner_nif} = code:ensure_loaded(netrunner_nif),
     Noise = [
         noise(fun reload/0),
         noise(fun() -> "own\n" = os:cmd("echo own") end),

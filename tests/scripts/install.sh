@@ -80,6 +80,19 @@ use_from_prefix() {
 	uses "$WORK/prefix/lib/pkgconfig" "$WORK/prefix/lib" "$1"
 }
 
+# Into the program, which finds the shepherd from where it is then.
+static_from_prefix() {
+	local flags
+	make_ static install PREFIX="$WORK/static"
+	flags=$(PKG_CONFIG_PATH=$WORK/static/lib/pkgconfig pkg-config --static --cflags --libs netrunner)
+	example "$ROOT/README.md" >"$WORK/hello.c"
+	# shellcheck disable=SC2086 # they are several
+	"$CC" -static "$WORK/hello.c" $flags -o "$WORK/static/bin/hello"
+	equal "$(t "$WORK/static/bin/hello")" "HELLO, WORLD" output
+	make_ uninstall PREFIX="$WORK/static"
+	equal "$(files "$WORK/static")" "bin/hello -rwxr-xr-x " "what is left"
+}
+
 nrun_from_prefix() {
 	equal "$(cd / && echo x | t "$WORK/prefix/bin/nrun" tr x y)" y output
 	readelf -dW "$WORK/prefix/bin/nrun" | grep -F 'libnetrunner.so.0'
@@ -170,6 +183,7 @@ check "make install: the files" installed_files
 check "make install: a manual for each function" function_manuals
 check "make install: the example of README.md" use_from_prefix "$ROOT/README.md"
 check "make install: the example of netrunner(3)" use_from_prefix "$ROOT/man/netrunner.3"
+check "make static install" static_from_prefix
 check "make install: nrun" nrun_from_prefix
 if command -v cargo >/dev/null; then
 	check "make install: the crate finds it" rust_finds_it

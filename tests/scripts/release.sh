@@ -84,6 +84,7 @@ binaries() {
 other_machine() {
 	unpack "$package-linux-$1"
 	local file tree=$WORK/unpacked/$package-linux-$1
+	test -e "$tree/lib/libnetrunner.a"
 	for file in bin/nrun lib/libnetrunner.so libexec/netrunner/netrunner-shepherd; do
 		readelf -hW "$tree/$file" | grep -E "^ *Machine: *$2"
 	done

@@ -78,10 +78,12 @@ cp "$BUILD"/{libnetrunner.so,netrunner-shepherd,nrun} "$root/vm"
 cp tests/vm/nrun "$root/vm/run-nrun"
 ln -s libnetrunner.so "$root/vm/libnetrunner.so.0"
 
-# The example of the documentation, as its reader would compile it, and what it
-# is said to print: the next block.
-awk '/^```/ { inside = !inside; n += inside; next } inside && n == 1' docs/cgroups.md >"$work/example.c"
-awk '/^```/ { inside = !inside; n += inside; next } inside && n == 2' docs/cgroups.md >"$root/vm/expected"
+# The example of the documentation, as its reader would compile it, what it is
+# said to print, and the commands that set it all up.
+tests/blocks.sh docs/cgroups.md c 1 >"$work/example.c"
+tests/blocks.sh docs/cgroups.md text 1 >"$root/vm/expected"
+tests/blocks.sh docs/cgroups.md sh 1 >"$root/vm/look"
+tests/blocks.sh docs/cgroups.md sh 2 | sed 's/alice/user/g' >"$root/vm/delegate"
 "$CC" -std=c11 -Wall -Wextra -Werror -I include "$work/example.c" -L "$BUILD" -lnetrunner \
 	-Wl,-rpath,/vm -o "$root/vm/example" || broken "the example of docs/cgroups.md does not compile"
 

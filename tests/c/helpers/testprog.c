@@ -617,8 +617,9 @@ static int cmd_burn(int argc, char **argv)
 static int cmd_allocate(int argc, char **argv)
 {
 	size_t len = (size_t)(argc > 2 ? number(argv[2]) : 0) << 20;
-	char *memory = malloc(len + 1);
+	static char *memory; /* until it ends */
 
+	memory = malloc(len + 1);
 	if (!memory)
 		broken("malloc");
 	memset(memory, 1, len + 1);
