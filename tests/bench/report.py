@@ -402,7 +402,7 @@ def bars(title, unit, base, values, logarithmic=False):
 def ticks(most):
     """Four to nine round numbers from 0 up, of which the last is at least most."""
     step = 10 ** math.floor(math.log10(most))
-    step = next(s for s in (step / 5, step / 2, step) if most / s <= 8)
+    step = next(s for s in (step / 5, step / 2, step, step * 2) if most / s <= 8)
     return [step * k for k in range(math.ceil(most / step) + 1)]
 
 
