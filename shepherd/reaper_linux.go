@@ -50,7 +50,7 @@ func (s *shepherd) reap() {
 // nothing ends less and less often.
 const (
 	strangersSoon  = 50 * time.Millisecond
-	strangersLater = time.Second
+	strangersLater = time.Minute
 )
 
 // lookForStrangers has strangers looked for soon.
