@@ -70,7 +70,7 @@ static const char *own_directory(void)
 int nr_shepherd_path(const char *wanted, char *path, size_t size, char *why, size_t whylen)
 {
 	if (!wanted)
-		wanted = getenv("NETRUNNER_SHEPHERD");
+		wanted = secure_getenv("NETRUNNER_SHEPHERD");
 	if (wanted && *wanted) {
 		if ((size_t)snprintf(path, size, "%s", wanted) >= size)
 			return fail(-ENOPKG, why, whylen, "the shepherd's path is too long");

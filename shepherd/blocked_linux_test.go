@@ -111,7 +111,7 @@ func TestBlockedExec(t *testing.T) {
 			released.release()
 			awaitGone(t, gone)
 
-			if n < workers-1 {
+			if n < maxWorkers-1 {
 				h.run(shell("exit 3")).requireEnd(3, -1, wire.ReasonOwn)
 				h.spawn(command("/nowhere")).requireFailure(unix.ENOENT, "execve /nowhere: no such file or directory")
 				timeout := h.run(with(command("sleep", "1000"), func(o *core.Options) { o.Timeout = time.Millisecond }))

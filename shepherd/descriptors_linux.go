@@ -19,10 +19,13 @@ const (
 	firstTransient = 128 // from here to there nothing is left for long
 )
 
+// manyFiles is from how many descriptors on there are some to be generous with.
+const manyFiles = 1024
+
 // lasting gives a descriptor that is to be kept a high number, where there are
 // so many that it matters. It fails when there is none left.
 func lasting(fd int) (int, error) {
-	if fd < firstTransient || fd >= firstLasting || fileLimit() < 4*firstLasting {
+	if fd < firstTransient || fd >= firstLasting || fileLimit() < manyFiles {
 		return fd, nil
 	}
 	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, firstLasting)

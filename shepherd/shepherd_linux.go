@@ -19,9 +19,12 @@ import (
 	"libnetrunner/core/wire"
 )
 
-// workers is how many execve(2) may hang at once, one less, before programs
+// Workers are how many execve(2) may hang at once, one less, before programs
 // have to queue behind them. Kills never do.
-const workers = 32
+const (
+	maxWorkers = 32
+	minWorkers = 8 // each keeps a descriptor, which may be few
+)
 
 // stuckAfter is how long a fork may take until another worker takes over.
 const stuckAfter = 10 * time.Millisecond
@@ -54,7 +57,7 @@ type shepherd struct {
 	byPID    map[int]*program      // by what of it has not been reaped: leader, init
 	byPIDFD  map[int]*program      // likewise; and by the events of a cgroup
 	emptying map[*program]struct{} // whose trees are gone, but not all in their cgroups
-	expected [workers]int          // how many of those each worker has
+	expected [maxWorkers]int       // how many of those each worker has
 	timers   timers
 
 	// Sweeping, see sweep.
@@ -71,15 +74,15 @@ type shepherd struct {
 
 	// Leadership, see lead.
 	token   chan struct{}
-	term    uint64 // counts the leaders
-	forking bool   // the leader of this term is away
-	stuck   int    // former leaders that still are
-	scripts [workers]*script
+	term    uint64    // counts the leaders
+	forking bool      // the leader of this term is away
+	stuck   int       // former leaders that still are
+	scripts []*script // of each worker
 
 	// The open lists of the children that the kernel gave to the main thread,
 	// and of those of each worker.
 	adopted     int
-	forkedLists [workers]int
+	forkedLists []int
 	loadavg     int // /proc/loadavg, see isChildless
 
 	// Of the reaper, see reaper_linux.go.
@@ -116,6 +119,12 @@ func newShepherd(control int) (*shepherd, error) {
 		token:    make(chan struct{}, 1),
 	}
 	s.nextMark = s.marks
+	workers := maxWorkers
+	if fileLimit() < manyFiles {
+		workers = minWorkers
+	}
+	s.scripts = make([]*script, workers)
+	s.forkedLists = make([]int, workers)
 	s.sweepWanted = sync.NewCond(&s.mu)
 	var err error
 	if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -157,8 +166,8 @@ func newShepherd(control int) (*shepherd, error) {
 // the main thread.
 func (s *shepherd) start() error {
 	var ready sync.WaitGroup
-	var errs [workers]error
-	ready.Add(workers + 3)
+	errs := make([]error, len(s.scripts))
+	ready.Add(len(s.scripts) + 3)
 	for i := range s.scripts {
 		s.scripts[i] = new(script)
 		go func() {
@@ -255,7 +264,7 @@ func (s *shepherd) handOver() {
 }
 
 // mayFork keeps one worker from ever getting stuck.
-func (s *shepherd) mayFork() bool { return len(s.queue) > 0 && s.stuck < workers-1 }
+func (s *shepherd) mayFork() bool { return len(s.queue) > 0 && s.stuck < len(s.scripts)-1 }
 
 // timeout is how long the leader may sleep, in milliseconds.
 func (s *shepherd) timeout() int {

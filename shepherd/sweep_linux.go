@@ -115,7 +115,7 @@ func (s *shepherd) hunts() (terminate, kill *hunt) {
 
 func (s *shepherd) newHunt(signal unix.Signal, belongs func(mark uint64) bool) *hunt {
 	return &hunt{signal: signal, belongs: belongs, ours: s.isOurMark,
-		adopted: s.adopted, forked: s.forkedLists[:], left: s.left}
+		adopted: s.adopted, forked: s.forkedLists, left: s.left}
 }
 
 // left takes what was forked here out of what a list of children has shown. It
@@ -206,7 +206,7 @@ func (s *shepherd) leftNothing(p *program) bool {
 // before it: those whose ends are told at once are looked for at once.
 type look struct {
 	adopted verdict
-	forked  [workers]verdict
+	forked  [maxWorkers]verdict
 	lastPID int // 0: not known
 }
 
