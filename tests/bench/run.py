@@ -285,6 +285,7 @@ def main(arguments):
         os.nice(-10)
     except OSError:
         print("run.py: without a higher priority")
+    options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "results.json"
     results = json.loads(path.read_text()) if wanted and path.exists() else {"parts": {}}
     results["machine"] = machine()
