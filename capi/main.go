@@ -114,7 +114,7 @@ func nrg_started() {
 	if runtime.GOMAXPROCS(0) > processors {
 		runtime.GOMAXPROCS(processors)
 	}
-	threads.Make(C.NRG_SPARE_THREADS)
+	threads.Make(C.NRG_SPARE_THREADS, func() {})
 	// The runtime opens its poller with the first timer, which its scavenger
 	// would set at some time. Better now than as a surprise.
 	time.AfterFunc(time.Hour, func() {}).Stop()

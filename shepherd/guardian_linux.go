@@ -40,6 +40,7 @@ func guard() {
 	}
 	shepherd, err := syscall.ForkExec("/proc/self/exe", []string{os.Args[0], slackArgument + strconv.Itoa(slack)}, &syscall.ProcAttr{
 		Files: []uintptr{0, 1, 2, controlSocket},
+		Env:   []string{"GOMAXPROCS=1"}, // see prepareThreads
 	})
 	_ = setTimerSlack(slack)
 	if err != nil {

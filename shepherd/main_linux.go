@@ -36,6 +36,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"libnetrunner/core/threads"
 )
 
 // version is set by the linker and must be that of the library.
@@ -57,6 +59,8 @@ const processors = 6
 // While anything happens its monitor thread wakes up every 20 us to see whether
 // a thread is away for long (sysmon, in runtime/proc.go): ten times for each
 // program. It does not need to.
+//
+// Only that thread is to be late, see prepareThreads.
 const runtimeSlack = 10_000_000
 
 // slackArgument is followed by the timer slack that programs are to inherit.
@@ -77,6 +81,20 @@ func setTimerSlack(nanoseconds int) error {
 	return unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(nanoseconds), 0, 0, 0)
 }
 
+// prepareThreads locks the main goroutine to its thread, and gives the runtime's
+// threads, but for the monitor, the timer slack of the host again: first that one,
+// as locking starts the thread that starts all others, then those few that there
+// are already. They sleep for 3 us when they are about to take a goroutine from
+// another processor (runqgrab, in runtime/proc.go), so until then there is one.
+func prepareThreads(slack int) {
+	const early = 4
+	set := func() { _ = setTimerSlack(slack) }
+	set()
+	runtime.LockOSThread()
+	threads.Make(early, set)
+	runtime.GOMAXPROCS(processors)
+}
+
 // sleep sleeps on the calling thread.
 func sleep(d time.Duration) {
 	t := unix.NsecToTimespec(int64(d))
@@ -88,11 +106,16 @@ func main() {
 		fmt.Println("netrunner-shepherd", version)
 		return
 	}
-	runtime.LockOSThread()
 	if len(os.Args) == 2 && os.Args[1] == "--guardian" {
+		runtime.LockOSThread()
 		guard()
 	}
-	runtime.GOMAXPROCS(processors)
+	slack := 0
+	if len(os.Args) == 2 {
+		argument, _ := strings.CutPrefix(os.Args[1], slackArgument)
+		slack, _ = strconv.Atoi(argument)
+	}
+	prepareThreads(slack)
 	if err := prepare(); err != nil {
 		fmt.Fprintf(os.Stderr, "netrunner-shepherd: %v\nThis program is started by libnetrunner; it is of no use by itself.\n", err)
 		os.Exit(2)
@@ -102,10 +125,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "netrunner-shepherd:", err)
 		os.Exit(1)
 	}
-	if len(os.Args) == 2 {
-		slack, _ := strings.CutPrefix(os.Args[1], slackArgument)
-		s.timerSlack, _ = strconv.Atoi(slack)
-	}
+	s.timerSlack = slack
 	if err := s.start(); err != nil {
 		fmt.Fprintln(os.Stderr, "netrunner-shepherd:", err)
 		os.Exit(1)

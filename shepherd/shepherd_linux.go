@@ -187,7 +187,7 @@ func (s *shepherd) start() error {
 		}()
 	}
 	ready.Wait()
-	threads.Make(spareThreads) // beside those, which keep theirs
+	threads.Make(spareThreads, s.hurry) // beside those, which keep theirs
 	if err := errors.Join(errs[:]...); err != nil {
 		return fmt.Errorf("list of children: %w", err)
 	}
@@ -201,12 +201,15 @@ func (s *shepherd) start() error {
 	return nil
 }
 
-// ownThread takes the calling goroutine's thread for ever, with the timers of
-// the host, which programs inherit; the runtime's may be late, see runtimeSlack.
+// ownThread takes the calling goroutine's thread for ever.
 func (s *shepherd) ownThread() {
 	runtime.LockOSThread()
-	_ = setTimerSlack(s.timerSlack)
+	s.hurry()
 }
+
+// hurry gives the calling thread the timers of the host, which programs inherit:
+// see runtimeSlack.
+func (s *shepherd) hurry() { _ = setTimerSlack(s.timerSlack) }
 
 func (s *shepherd) watchDescriptor(fd int) error {
 	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(fd)}

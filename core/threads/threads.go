@@ -10,8 +10,9 @@ import (
 	"sync"
 )
 
-// Make makes the runtime start n threads, which it keeps for later.
-func Make(n int) {
+// Make makes the runtime start n threads, which it keeps for later, or takes as
+// many as it has kept. Each calls prepare first.
+func Make(n int, prepare func()) {
 	var started, done sync.WaitGroup
 	release := make(chan struct{})
 	started.Add(n)
@@ -19,6 +20,7 @@ func Make(n int) {
 	for range n {
 		go func() {
 			runtime.LockOSThread()
+			prepare()
 			started.Done()
 			<-release
 			runtime.UnlockOSThread() // a thread that ends unlocked goes to the pool
