@@ -7,12 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,32 +39,27 @@ static int fail(int error, char *why, size_t whylen, const char *format, ...)
 	return error;
 }
 
-/*
- * own_directory tells where the file is that this code is in, or NULL. It is
- * looked up once. For dladdr(3) a program that it is linked into has the name argv[0], which may
- * not be a path, or none.
- */
-static const char *own_directory(void)
-{
-	static char *_Atomic known;
-	char *path = atomic_load(&known), *unknown = NULL;
-	Dl_info self, program;
+static char *own_directory;
 
-	if (path)
-		return path;
-	if (dladdr((void *)(uintptr_t)own_directory, &self) &&
+/*
+ * find_own_directory tells where the file is that this code is in; it stays NULL
+ * when that is unknown. For dladdr(3) a program that it is linked into has the
+ * name argv[0], which may not be a path, or none.
+ */
+static void find_own_directory(void)
+{
+	Dl_info self, program;
+	char *path; /* not on the stack, which may be small */
+
+	if (dladdr((void *)(uintptr_t)find_own_directory, &self) &&
 	    !(dladdr((void *)(uintptr_t)getauxval(AT_ENTRY), &program) &&
 	      program.dli_fbase == self.dli_fbase))
-		path = realpath(self.dli_fname, NULL); /* not on the stack, which may be small */
+		path = realpath(self.dli_fname, NULL);
 	else
 		path = realpath("/proc/self/exe", NULL);
 	if (path)
 		*strrchr(path, '/') = '\0';
-	if (path && !atomic_compare_exchange_strong(&known, &unknown, path)) {
-		free(path); /* another thread was faster */
-		path = unknown;
-	}
-	return path;
+	own_directory = path;
 }
 
 int nr_shepherd_path(const char *wanted, char *path, size_t size, char *why, size_t whylen)
@@ -77,7 +72,10 @@ int nr_shepherd_path(const char *wanted, char *path, size_t size, char *why, siz
 		return 0;
 	}
 
-	const char *directory = own_directory();
+	/* By a function that thread checkers know. */
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, find_own_directory);
+	const char *directory = own_directory;
 	if (!directory)
 		return fail(-ENOPKG, why, whylen,
 			    SHEPHERD ": cannot tell where libnetrunner is; set NETRUNNER_SHEPHERD");

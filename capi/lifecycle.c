@@ -213,8 +213,40 @@ static int await_start(nr_proc p, struct nr_slot *slot, char *why, size_t whylen
 			 timeout_ms > 0 ? now_ns() + (uint64_t)timeout_ms * 1000000u : UINT64_MAX);
 	}
 }
+static nr_proc run(const nr_options *o, const char *path, char *why, size_t whylen)
+{
+	struct nr_slot *slot;
+	nr_proc p = nr_table_reserve(&slot);
+	if (p < 0) {
+		snprintf(why, whylen, "a handle: %s", nr_strerror((int)p));
+		return p;
+	}
+	slot->start_ns = now_ns();
+	slot->output_limit = o->output_limit;
+	nr_table_hold_fork();
+	int error = prepare(p, slot, o, path, why, whylen);
+	if (error) {
+		nr_table_allow_fork();
+		return error;
+	}
+	error = launch(p, path, why, whylen);
+	nr_table_allow_fork();
+	if (error) {
+		int ignored;
+		NR_GO(ignored, nrg_abandon(p));
+		(void)ignored;
+	} else if (!(o->flags & NR_ASYNC)) {
+		error = await_start(p, slot, why, whylen);
+	}
+	if (error) {
+		nr_release(p);
+		return error;
+	}
+	*why = '\0';
+	return p;
+}
 
-static nr_proc spawn(const nr_options *options, char path[PATH_MAX], char *why, size_t whylen)
+static nr_proc spawn(const nr_options *options, char *why, size_t whylen)
 {
 	char nowhere[1];
 	if (!why || whylen == 0) {
@@ -231,54 +263,28 @@ static nr_proc spawn(const nr_options *options, char path[PATH_MAX], char *why, 
 	}
 	nr_options o;
 	error = copy_options(&o, options, why, whylen);
-	if (!error)
-		error = nr_shepherd_path(o.shepherd, path, PATH_MAX, why, whylen);
 	if (error)
 		return error;
-
-	struct nr_slot *slot;
-	nr_proc p = nr_table_reserve(&slot);
-	if (p < 0) {
-		snprintf(why, whylen, "a handle: %s", nr_strerror((int)p));
-		return p;
+	/* Not on the stack, which may be small; and not before a fork has been refused. */
+	char *path = malloc(PATH_MAX);
+	if (!path) {
+		snprintf(why, whylen, "%s", nr_strerror(-ENOMEM));
+		return -ENOMEM;
 	}
-	slot->start_ns = now_ns();
-	slot->output_limit = o.output_limit;
-	nr_table_hold_fork();
-	error = prepare(p, slot, &o, path, why, whylen);
-	if (error) {
-		nr_table_allow_fork();
-		return error;
-	}
-	error = launch(p, path, why, whylen);
-	nr_table_allow_fork();
-	if (error) {
-		int ignored;
-		NR_GO(ignored, nrg_abandon(p));
-		(void)ignored;
-	} else if (!(o.flags & NR_ASYNC)) {
-		error = await_start(p, slot, why, whylen);
-	}
-	if (error) {
-		nr_release(p);
-		return error;
-	}
-	*why = '\0';
+	error = nr_shepherd_path(o.shepherd, path, PATH_MAX, why, whylen);
+	nr_proc p = error ? error : run(&o, path, why, whylen);
+	free(path);
 	return p;
 }
 
 nr_proc nr_spawn(const nr_options *options, char *why, size_t whylen)
 {
 	int cancel_state;
-	char *path = malloc(PATH_MAX); /* not on the stack, which may be small */
-	if (!path)
-		return -ENOMEM;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	nr_proc p = spawn(options, path, why, whylen);
+	nr_proc p = spawn(options, why, whylen);
 	if (p == -EIO && why && whylen > 0 && !*why)
 		snprintf(why, whylen, "a bug of libnetrunner, of which stderr has more");
 	pthread_setcancelstate(cancel_state, NULL);
-	free(path);
 	return p;
 }
 
