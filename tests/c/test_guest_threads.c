@@ -361,6 +361,9 @@ HOST(that_cancels_threads)
 
 TEST(threads_may_be_cancelled_anywhere)
 {
+#ifdef __SANITIZE_ADDRESS__
+	SKIP("AddressSanitizer takes the frames that a cancelled thread has left for errors");
+#endif
 	host_run(ARGV("that_cancels_threads"));
 }
 
