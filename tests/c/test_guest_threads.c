@@ -359,11 +359,16 @@ HOST(that_cancels_threads)
 	EVENTUALLY(count_alive() == 1); /* this one */
 }
 
-TEST(threads_may_be_cancelled_anywhere)
+static void needs_cancellation(void)
 {
 #ifdef __SANITIZE_ADDRESS__
 	SKIP("AddressSanitizer takes the frames that a cancelled thread has left for errors");
 #endif
+}
+
+TEST(threads_may_be_cancelled_anywhere)
+{
+	needs_cancellation();
 	host_run(ARGV("that_cancels_threads"));
 }
 
@@ -375,6 +380,7 @@ static void *wait_for_ever(void *arg)
 
 TEST(wait_is_a_cancellation_point)
 {
+	needs_cancellation();
 	nr_proc p = spawn(OPTIONS(.argv = PROG("pause")));
 	pthread_t threads[4];
 
