@@ -74,3 +74,21 @@ func TestCgroups(t *testing.T) {
 		})
 	}
 }
+
+// What lingers in a group is killed twice, by a stop and a release: the group is
+// removed nevertheless, when the last of it has died.
+func TestCgroupKilledTwice(t *testing.T) {
+	group, dir := testGroup(t)
+	h := newHost(t)
+	for range 5 {
+		p := h.run(with(shell("for i in $(seq 200); do setsid sleep 1000 </dev/null >/dev/null & done; echo ready"),
+			func(o *core.Options) { o.CgroupBase, o.Flags, o.KillTimeout = group, core.Linger, core.KillNow }))
+		p.requireLine("ready")
+		p.requireEnd(0, -1, wire.ReasonOwn)
+		p.stop(wire.ReasonKilled)
+		p.release()
+		await(t, "the group to be removed", func() bool { return unix.Access(dir, unix.F_OK) == unix.ENOENT })
+	}
+	h.run(shell("exit 3")).requireEnd(3, -1, wire.ReasonOwn)
+	require.Len(t, h.shepherds, 1)
+}

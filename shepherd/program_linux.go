@@ -371,6 +371,11 @@ func (s *shepherd) drain(p *program) {
 		killInit(p)
 		return
 	}
+	_, draining := s.draining[p]
+	_, emptying := s.emptying[p]
+	if draining || emptying {
+		return // it has been killed before, as by a stop and then a release
+	}
 	if s.leftNothing(p) {
 		s.treeGone(p)
 		return

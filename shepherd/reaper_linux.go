@@ -69,10 +69,10 @@ func (s *shepherd) reapStrangers() {
 		if waitAny(&info, unix.WNOHANG) != nil || info.pid == 0 || s.isOurs(int(info.pid)) || !reapOrphan(int(info.pid)) {
 			break
 		}
-		s.finishWaned()
 	}
+	s.finishWaned() // the sweeper may have reaped the last of them
 	switch {
-	case len(s.byPID) == 0:
+	case len(s.byPID)+len(s.waning) == 0:
 		s.strangersIn = 0
 		return
 	case len(s.waning) == 0:
