@@ -107,13 +107,12 @@ func waitAny(info *childInfo, options int) error {
 
 // newAnchor makes the anchor, a child of the calling thread, and returns its
 // process id or a negative errno. It shares our memory and costs none of its
-// own. PR_SET_PDEATHSIG would come too late if we died before it was set.
+// own, and has our name. PR_SET_PDEATHSIG would come too late if we died before
+// it was set.
 func newAnchor() int {
 	script := anchorScript()
 	return script.fork(unix.SYS_CLONE, unix.CLONE_VM|uintptr(unix.SIGCHLD), 0, 0, script.rows)
 }
-
-const anchorName = "netrunner-anchor"
 
 var anchorScript = sync.OnceValue(func() *script {
 	s := new(script)
@@ -124,7 +123,6 @@ var anchorScript = sync.OnceValue(func() *script {
 	s.add("dup3", nil, unix.SYS_DUP3, uintptr(shepherd), 0, 0, 0)
 	s.add("close_range", nil, unix.SYS_CLOSE_RANGE, 1, uintptr(^uint32(0)), 0, 0)
 	s.add("setsid", nil, unix.SYS_SETSID, 0, 0, 0, 0)
-	s.add("prctl PR_SET_NAME", nil, unix.SYS_PRCTL, unix.PR_SET_NAME, s.text(anchorName), 0, 0)
 	s.add("ppoll", nil, unix.SYS_PPOLL, s.memory(unix.POLLIN<<32), 1, 0, 0) // struct pollfd: descriptor 0
 	s.add("exit", nil, unix.SYS_EXIT_GROUP, 0, 0, 0, 0)
 	for i := range s.rows {

@@ -70,7 +70,7 @@ func anchorsOf(t tester, shepherd int) []int {
 	list, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", shepherd))
 	require.NoError(t, err)
 	for _, pid := range parsePIDs(list) {
-		if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); strings.HasPrefix(anchorName, strings.TrimSpace(string(comm))) {
+		if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); strings.TrimSpace(string(comm)) == "netrunner-sheph" {
 			anchors = append(anchors, pid)
 		}
 	}
