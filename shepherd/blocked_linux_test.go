@@ -150,7 +150,7 @@ func TestBlockedExecIsStopped(t *testing.T) {
 	}
 	hung[0].requireEnd(-1, int(unix.SIGKILL), wire.ReasonOutput)
 	hung[1].requireEnd(-1, int(unix.SIGUSR1), wire.ReasonKilled)
-	await(t, "the released one to be gone", func() bool { return len(children(t, h.shepherdPID())) == 0 })
+	await(t, "the released one to be gone", func() bool { return len(programs(t, h.shepherdPID())) == 0 })
 }
 
 // When the host ends while an execve hangs, the others die at once, and the
@@ -188,7 +188,7 @@ func TestBlockedExecIsKilled(t *testing.T) {
 	b.await()
 	var hung int
 	await(t, "its process", func() bool {
-		for _, pid := range children(t, h.shepherdPID()) {
+		for _, pid := range programs(t, h.shepherdPID()) {
 			hung = pid
 		}
 		return hung != 0

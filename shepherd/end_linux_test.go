@@ -406,7 +406,7 @@ func TestOrphansAreReaped(t *testing.T) {
 	}
 	p.requireEnd(0, -1, wire.ReasonOwn)
 	awaitGone(t, orphans...)
-	require.Empty(t, children(t, h.shepherdPID()))
+	require.Empty(t, programs(t, h.shepherdPID()))
 }
 
 // NR_LINGER: what a program leaves in its group lives until the release.

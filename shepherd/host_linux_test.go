@@ -597,7 +597,7 @@ func describe(pid int) string {
 	return fmt.Sprintf("process %d (%c, %q)", pid, state(pid), bytes.ReplaceAll(command, []byte{0}, []byte{' '}))
 }
 
-// children are those of a process, but for a shepherd's anchor.
+// children are those of a process.
 func children(t tester, pid int) []int {
 	t.Helper()
 	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
@@ -608,15 +608,22 @@ func children(t tester, pid int) []int {
 		if err != nil {
 			continue // the thread has ended
 		}
-		for _, field := range strings.Fields(string(text)) {
-			child, err := strconv.Atoi(field)
-			require.NoError(t, err)
-			if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", child)); string(comm) != "netrunner-sheph\n" {
-				all = append(all, child)
-			}
-		}
+		all = append(all, parsePIDs(text)...)
 	}
 	return all
+}
+
+// programs are a shepherd's children but for its anchor.
+func programs(t tester, shepherd int) []int {
+	t.Helper()
+	return slices.DeleteFunc(children(t, shepherd), isAnchor)
+}
+
+// isAnchor tells whether a child of a shepherd is its anchor, which has the
+// shepherd's name.
+func isAnchor(pid int) bool {
+	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return string(comm) == "netrunner-sheph\n"
 }
 
 // files are the open descriptors of a process, and what they are of.

@@ -5,7 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
-	"strings"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,10 +25,10 @@ func TestZombiesOfRunningPrograms(t *testing.T) {
 			h.on(t)
 			p := h.run(h.helper(kind))
 			p.requireLine("done")
-			await(t, "the zombies to be reaped", func() bool { return len(children(t, h.shepherdPID())) == 2 })
+			await(t, "the zombies to be reaped", func() bool { return len(programs(t, h.shepherdPID())) == 2 })
 			p.closeStdin()
 			p.requireEnd(0, -1, wire.ReasonOwn)
-			require.Len(t, children(t, h.shepherdPID()), 1)
+			require.Len(t, programs(t, h.shepherdPID()), 1)
 		})
 	}
 	h.on(t)
@@ -57,7 +57,7 @@ func TestAnchorKilled(t *testing.T) {
 		})
 		p.write("\n")
 		p.requireLine("ok")
-		await(t, "the orphan to be reaped", func() bool { return len(children(t, h.shepherdPID())) == 1 })
+		await(t, "the orphan to be reaped", func() bool { return len(programs(t, h.shepherdPID())) == 1 })
 	}
 	p.closeStdin()
 	p.requireEnd(0, -1, wire.ReasonOwn)
@@ -66,15 +66,7 @@ func TestAnchorKilled(t *testing.T) {
 
 func anchorsOf(t tester, shepherd int) []int {
 	t.Helper()
-	var anchors []int
-	list, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", shepherd))
-	require.NoError(t, err)
-	for _, pid := range parsePIDs(list) {
-		if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); strings.TrimSpace(string(comm)) == "netrunner-sheph" {
-			anchors = append(anchors, pid)
-		}
-	}
-	return anchors
+	return slices.DeleteFunc(children(t, shepherd), func(pid int) bool { return !isAnchor(pid) })
 }
 
 func init() {

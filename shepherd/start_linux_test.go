@@ -132,7 +132,7 @@ func testExecFailures(t *testing.T, h *host) {
 			h.spawn(c.o).requireFailure(c.errno, c.why)
 		})
 	}
-	await(t, "the failed ones to be reaped", func() bool { return len(children(t, h.shepherdPID())) == 0 })
+	await(t, "the failed ones to be reaped", func() bool { return len(programs(t, h.shepherdPID())) == 0 })
 	h.run(command("true")).requireEnd(0, -1, wire.ReasonOwn)
 }
 
@@ -318,7 +318,7 @@ func TestUnreadProcess(t *testing.T) {
 	probe := h.run(command("true")) // is behind them in the queue
 	probe.requireEnd(0, -1, wire.ReasonOwn)
 	await(t, "the shepherd to have no program left", func() bool {
-		return len(children(t, h.shepherdPID())) == 0
+		return len(programs(t, h.shepherdPID())) == 0
 	})
 	for code, p := range all {
 		await(t, "news", func() bool { return pollFor(p.Socket(), unix.POLLIN, 0) })
@@ -357,10 +357,10 @@ func (h *host) credential() *syscall.Credential {
 
 func testPIDNamespaces(t *testing.T, h *host) {
 	inside := func(o *core.Options) { o.Flags |= core.PIDNamespace }
-	before := children(t, h.shepherdPID())
+	before := programs(t, h.shepherdPID())
 	for range 20 {
 		h.run(with(shell("exit $$"), inside)).requireEnd(2, -1, wire.ReasonOwn)
 		h.spawn(with(command("/nowhere"), inside)).requireFailure(unix.ENOENT, "execve /nowhere: no such file or directory")
 	}
-	require.Subset(t, before, children(t, h.shepherdPID()), "nothing of them is left")
+	require.Subset(t, before, programs(t, h.shepherdPID()), "nothing of them is left")
 }

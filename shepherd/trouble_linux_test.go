@@ -325,7 +325,7 @@ func TestProcessSocketThatIsNone(t *testing.T) {
 		require.NoError(t, unix.Close(fd))
 	}
 	sibling.alive()
-	await(t, "the programs to be gone", func() bool { return len(children(t, h.shepherdPID())) == 1 })
+	await(t, "the programs to be gone", func() bool { return len(programs(t, h.shepherdPID())) == 1 })
 	requireFiles(t, h.shepherdPID(), before)
 	sibling.alive()
 }
