@@ -101,7 +101,7 @@ def test_fork_before_the_first_program():
         import os, netrunner
         pid = os.fork()
         # One write(2): the other process prints, too.
-        os.write(1, b"%d\n" % netrunner.run("exit 5", shell=True).returncode)
+        os.write(1, b"%d\\n" % netrunner.run("exit 5", shell=True).returncode)
         if pid:
             os.waitpid(pid, 0)
         else:
