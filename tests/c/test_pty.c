@@ -454,8 +454,9 @@ TEST(close_stdin_of_a_full_terminal)
 		lines[i] = "lines\n"[i % 6];
 	read_until(p, NR_STDOUT, &out, "waiting\r\n");
 	snprintf(name, sizeof name, "/proc/%d/fd/0", nr_pid(p));
-	REQUIRE((slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC)) >= 0, "%s: %s", name, strerror(errno));
-	/* Linux has 4 KiB for what is to be read, and a queue before that, which a worker empties into it. */
+	REQUIRE((slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC)) >= 0, "%s: %s", name,
+		strerror(errno));
+	/* A worker of Linux moves what is written to where it is read from: 4 KiB. */
 	do {
 		REQUIRE_EQ_INT(ioctl(slave, FIONREAD, &readable), 0);
 		while ((n = nr_write(p, lines + written, (1 << 20) - written)) > 0)
