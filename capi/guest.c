@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -201,6 +202,8 @@ static bool same_action(const struct sigaction *a, const struct sigaction *b)
 	return a->sa_handler == b->sa_handler && a->sa_flags == b->sa_flags;
 }
 
+enum { RUNTIME_SLACK = 10000000 };
+
 static int start_go(void)
 {
 	static struct sigaction before[NSIG]; /* stacks may be small */
@@ -218,11 +221,14 @@ static int start_go(void)
 	file_limit_known = getrlimit(RLIMIT_NOFILE, &file_limit) == 0;
 	keep_signals_blocked();
 
+	int slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
+	prctl(PR_SET_TIMERSLACK, RUNTIME_SLACK, 0, 0, 0);
 	for (const init_function *f = __start_nr_go_init; f < __stop_nr_go_init; f++)
 		(*f)(1, arguments, arguments + 2);
+	prctl(PR_SET_TIMERSLACK, slack, 0, 0, 0);
 	struct nr_crossing crossing;
 	nr_guest_enter_go(&crossing);
-	nrg_started(); /* waits until it has */
+	nrg_started(slack); /* waits until it has */
 	nr_guest_leave_go(&crossing);
 
 	/* What another thread of the host has set meanwhile is the host's. */

@@ -110,11 +110,13 @@ func negative(err error) C.int {
 const processors = 4
 
 //export nrg_started
-func nrg_started() {
+func nrg_started(slack C.int) {
 	if runtime.GOMAXPROCS(0) > processors {
 		runtime.GOMAXPROCS(processors)
 	}
-	threads.Make(C.NRG_SPARE_THREADS, func() {})
+	threads.Make(C.NRG_SPARE_THREADS, func() {
+		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0)
+	})
 	// The runtime opens its poller with the first timer, which its scavenger
 	// would set at some time. Better now than as a surprise.
 	time.AfterFunc(time.Hour, func() {}).Stop()
