@@ -202,6 +202,11 @@ static bool same_action(const struct sigaction *a, const struct sigaction *b)
 	return a->sa_handler == b->sa_handler && a->sa_flags == b->sa_flags;
 }
 
+/*
+ * Go's monitor thread wakes up every 20 us while anything happens. It needn't:
+ * with this timer slack, in ns, it comes later. nrg_started gives the other
+ * threads that of the host back.
+ */
 enum { RUNTIME_SLACK = 10000000 };
 
 static int start_go(void)

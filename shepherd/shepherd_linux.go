@@ -43,7 +43,7 @@ type shepherd struct {
 	wakeup  int // eventfd that wakes the leader
 	timer   int // timerfd of the watch
 
-	mu       sync.Mutex
+	mu       mutex
 	greeted  bool
 	hostGone bool
 	host     int // pidfd, -1 when there is none
