@@ -111,6 +111,8 @@ long context_switches(pid_t pid)
 	while (tasks && (entry = readdir(tasks))) {
 		FILE *status;
 
+		if (entry->d_name[0] == '.') /* "..": the whole process */
+			continue;
 		snprintf(path, sizeof path, "/proc/%d/task/%s/status", pid, entry->d_name);
 		status = fopen(path, "re");
 		while (status && fgets(line, sizeof line, status))

@@ -55,7 +55,7 @@ int main(int argc, char **argv)
 	long before = private_kib(getpid()), host, shepherd;
 	pid_t shepherd_pid;
 	int64_t start, opened, called, spawned;
-	unsigned seconds;
+	unsigned seconds, turns = 0;
 	void *library;
 	nr_proc p;
 
@@ -89,11 +89,12 @@ int main(int argc, char **argv)
 	if (p < 0)
 		fail("nr_spawn", p);
 	shepherd_pid = parent_of(pid(p));
-	do { /* until all of it has come to rest */
+	do { /* until all of it has come to rest, if ever */
 		host = others_switches();
 		shepherd = context_switches(shepherd_pid);
 		sleep(1);
-	} while (others_switches() + context_switches(shepherd_pid) > host + shepherd);
+	} while (turns++ < 30 &&
+		 others_switches() + context_switches(shepherd_pid) > host + shepherd);
 	sleep(seconds);
 	printf("host_wakeups %.2f\n", (double)(others_switches() - host) / seconds);
 	printf("shepherd_wakeups %.2f\n",
