@@ -114,9 +114,7 @@ func nrg_started(slack C.int) {
 	if runtime.GOMAXPROCS(0) > processors {
 		runtime.GOMAXPROCS(processors)
 	}
-	threads.Make(C.NRG_SPARE_THREADS, func() {
-		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0)
-	})
+	threads.Make(C.NRG_SPARE_THREADS, func() { _ = threads.SetTimerSlack(int(slack)) })
 	// The runtime opens its poller with the first timer, which its scavenger
 	// would set at some time. Better now than as a surprise.
 	time.AfterFunc(time.Hour, func() {}).Stop()

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"libnetrunner/core/threads"
 )
 
 // guard is the guardian: it starts the shepherd, and when that ends, for
@@ -30,9 +32,9 @@ func guard() {
 		os.Exit(1)
 	}
 	// A fork hands down the slack of the thread that forks.
-	slack, err := timerSlack()
+	slack, err := threads.TimerSlack()
 	if err == nil {
-		err = setTimerSlack(runtimeSlack)
+		err = threads.SetTimerSlack(runtimeSlack)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "netrunner-shepherd: prctl PR_SET_TIMERSLACK:", err)
@@ -42,7 +44,7 @@ func guard() {
 		Files: []uintptr{0, 1, 2, controlSocket},
 		Env:   []string{"GOMAXPROCS=1"}, // see prepareThreads
 	})
-	_ = setTimerSlack(slack)
+	_ = threads.SetTimerSlack(slack)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "netrunner-shepherd: starting the shepherd:", err)
 		os.Exit(1)

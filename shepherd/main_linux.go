@@ -66,21 +66,6 @@ const runtimeSlack = 10_000_000
 // slackArgument is followed by the timer slack that programs are to inherit.
 const slackArgument = "--timer-slack="
 
-// timerSlack is the calling thread's, in nanoseconds.
-func timerSlack() (int, error) {
-	slack, _, errno := unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_GET_TIMERSLACK, 0, 0, 0, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(slack), nil
-}
-
-// setTimerSlack sets that of the calling thread, and of what it starts; 0: that
-// with which it was started.
-func setTimerSlack(nanoseconds int) error {
-	return unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(nanoseconds), 0, 0, 0)
-}
-
 // prepareThreads locks the main goroutine to its thread, and gives the runtime's
 // threads, but for the monitor, the timer slack of the host again: first that one,
 // as locking starts the thread that starts all others, then those few that there
@@ -88,7 +73,7 @@ func setTimerSlack(nanoseconds int) error {
 // another processor (runqgrab, in runtime/proc.go), so until then there is one.
 func prepareThreads(slack int) {
 	const early = 4
-	set := func() { _ = setTimerSlack(slack) }
+	set := func() { _ = threads.SetTimerSlack(slack) }
 	set()
 	runtime.LockOSThread()
 	threads.Make(early, set)

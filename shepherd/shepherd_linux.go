@@ -209,7 +209,7 @@ func (s *shepherd) ownThread() {
 
 // hurry gives the calling thread the timers of the host, which programs inherit:
 // see runtimeSlack.
-func (s *shepherd) hurry() { _ = setTimerSlack(s.timerSlack) }
+func (s *shepherd) hurry() { _ = threads.SetTimerSlack(s.timerSlack) }
 
 func (s *shepherd) watchDescriptor(fd int) error {
 	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(fd)}

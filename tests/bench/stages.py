@@ -18,9 +18,8 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("BUILD", "build"))
-BUILD = BUILD if BUILD.is_absolute() else ROOT / BUILD
+import run
+
 COUNT, WARM_UP = 200, 20
 HOST = "spawn"  # the comm of the benchmark
 
@@ -75,7 +74,7 @@ def trace(way, program):
         for event in ("sys_enter", "sys_exit"):
             record += ["-e", f"raw_syscalls:{event}", "--filter", wanted]
         record += ["-e", "sched:sched_process_exec", "-e", "sched:sched_process_exit"]
-        command = [str(BUILD / "bench/spawn"), way, "spawn", str(COUNT), "0", "0", *program]
+        command = [str(run.BENCH / "spawn"), way, "spawn", str(COUNT), "0", "0", *program]
         subprocess.run(record + command, check=True, stdout=subprocess.DEVNULL)
         script = ["perf", "script", "-i", data, "-F", "comm,tid,cpu,time,event,trace"]
         lines = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
@@ -167,7 +166,7 @@ def report(way, program):
 
 
 def main():
-    program = sys.argv[1:] or ["/bin/true"]
+    program = sys.argv[1:] or [run.TRUE]
     for way in STAGES:
         report(way, program)
 
