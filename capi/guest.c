@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "_cgo_export.h"
@@ -209,6 +210,13 @@ static bool same_action(const struct sigaction *a, const struct sigaction *b)
  */
 enum { RUNTIME_SLACK = 10000000 };
 
+/* The kernel's long, for which libc's prctl(3) has only an int. 0: it can't be told. */
+long nr_guest_timer_slack(void)
+{
+	long slack = syscall(SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0);
+	return slack > 0 ? slack : 0;
+}
+
 static int start_go(void)
 {
 	static struct sigaction before[NSIG]; /* stacks may be small */
@@ -226,11 +234,13 @@ static int start_go(void)
 	file_limit_known = getrlimit(RLIMIT_NOFILE, &file_limit) == 0;
 	keep_signals_blocked();
 
-	int slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
-	prctl(PR_SET_TIMERSLACK, RUNTIME_SLACK, 0, 0, 0);
+	long slack = nr_guest_timer_slack();
+	if (slack > 0)
+		prctl(PR_SET_TIMERSLACK, (unsigned long)RUNTIME_SLACK, 0, 0, 0);
 	for (const init_function *f = __start_nr_go_init; f < __stop_nr_go_init; f++)
 		(*f)(1, arguments, arguments + 2);
-	prctl(PR_SET_TIMERSLACK, slack, 0, 0, 0);
+	if (slack > 0)
+		prctl(PR_SET_TIMERSLACK, (unsigned long)slack, 0, 0, 0);
 	struct nr_crossing crossing;
 	nr_guest_enter_go(&crossing);
 	nrg_started(slack); /* waits until it has */
@@ -265,7 +275,7 @@ static int map_owner(void)
 	return 0;
 }
 
-int nr_guest_start(void)
+int nr_guest_start(void (*beside)(const char *), const char *argument)
 {
 	for (;;) {
 		int seen = atomic_load_explicit(&state, memory_order_acquire);
@@ -291,9 +301,11 @@ int nr_guest_start(void)
 		static const int synchronous[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
 		for (size_t i = 0; i < sizeof synchronous / sizeof *synchronous; i++)
 			sigdelset(&asynchronous, synchronous[i]);
-		error = probe();
-		if (!error)
-			error = nr_table_at_fork();
+		error = nr_table_at_fork();
+		if (!error) {
+			beside(argument);
+			error = probe();
+		}
 		if (!error)
 			error = start_go();
 		pthread_sigmask(SIG_SETMASK, &saved, NULL);

@@ -29,9 +29,10 @@ extern _Atomic(int) *_Atomic nr_guest_owner;
 /*
  * nr_guest_start makes sure that the runtime runs: 0, or -ECHILD in a forked
  * child, or -ENOMEM or -EAGAIN where Go would abort the process for lack of
- * address space or threads.
+ * address space or threads. Who starts it calls beside first, for what takes its
+ * time elsewhere; a fork of the host is then noticed.
  */
-int nr_guest_start(void);
+int nr_guest_start(void (*beside)(const char *), const char *argument);
 
 /* nr_guest_refusal tells a forked child, -ECHILD, from no handle at all, -EBADF. */
 int nr_guest_refusal(void);
@@ -66,6 +67,9 @@ void nr_guest_leave_go(const struct nr_crossing *c);
 		(result) = (call);             \
 		nr_guest_leave_go(&crossing_); \
 	} while (0)
+
+/* nr_guest_timer_slack is that of the calling thread, in ns; 0: it can't be told. */
+long nr_guest_timer_slack(void);
 
 /*
  * nr_guest_file_limit is RLIMIT_NOFILE as it was before the start of the

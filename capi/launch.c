@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -25,6 +26,8 @@
 #include <unistd.h>
 
 #include "../include/netrunner.h"
+#include "guest.h"
+#include "table.h"
 
 #define SHEPHERD "netrunner-shepherd"
 
@@ -89,22 +92,32 @@ int nr_shepherd_path(const char *wanted, char *path, size_t size, char *why, siz
 }
 
 /*
- * The children below run in the host's memory until the last of them executes
- * the shepherd, as after vfork(2), so that the host's size does not matter.
+ * The children below run in the host's memory until each of them executes the
+ * shepherd, as after vfork(2), so that the host's size does not matter.
  * They make system calls and touch nothing else.
  */
 struct launch {
 	const char *path;
+	const char *timer_slack; /* the shepherd's argument */
 	int null;
 	int control;
 	volatile int error;     /* of the step that failed, or 0 */
 	volatile bool executed; /* it was the last, execve(2) */
 	const char *volatile step;
-	volatile pid_t pid;
-	char *stack; /* of the second child */
+	volatile pid_t guardian;
+	char *stacks[2]; /* their ends: of guardian and shepherd */
+	char shepherd[16];
 };
 
 enum { STACK = 16 << 10, CONTROL = 3 };
+
+/*
+ * The shepherd's runtime comes up with these. With one processor its first
+ * threads are few, see prepareThreads in shepherd/main_linux.go, which also says
+ * what a timer slack, in ns, has to do with its monitor thread.
+ */
+static const char *const environment[] = { "GOMAXPROCS=1", NULL };
+enum { RUNTIME_SLACK = 10000000 };
 
 /* The kernel's, which is not libc's. All zero is SIG_DFL. */
 struct kernel_sigaction {
@@ -131,21 +144,53 @@ static void close_from(unsigned first)
 		syscall(SYS_close, (int)fd);
 }
 
-/* The second child: becomes the shepherd. */
-__attribute__((no_sanitize("address", "undefined"))) static int execute(void *argument)
+static int execute(struct launch *l, const char *const argv[])
+{
+	static const uint64_t none;
+
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
+	l->executed = true;
+	syscall(SYS_execve, l->path, argv, environment);
+	return give_up(l, "execve");
+}
+
+/* The third child, of the second: becomes the shepherd. */
+__attribute__((no_sanitize("address", "undefined"))) static int become_shepherd(void *argument)
+{
+	struct launch *l = argument;
+	const char *const argv[] = { SHEPHERD, l->timer_slack, NULL };
+
+	/* Until it watches its guardian. */
+	if (syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+		return give_up(l, "prctl PR_SET_PDEATHSIG");
+	syscall(SYS_prctl, PR_SET_TIMERSLACK, RUNTIME_SLACK, 0, 0, 0);
+	return execute(l, argv);
+}
+
+/* Writes a number as text, which snprintf(3) must not do here. */
+__attribute__((no_sanitize("address", "undefined"))) static char *decimal(char *end, pid_t number)
+{
+	for (*--end = '\0'; number > 0; number /= 10)
+		*--end = (char)('0' + number % 10);
+	return end;
+}
+
+/*
+ * The second child: becomes the guardian. The shepherd is its child and is
+ * executed first, so that both come up at the same time.
+ */
+__attribute__((no_sanitize("address", "undefined"))) static int become_guardian(void *argument)
 {
 	struct launch *l = argument;
 	static const struct kernel_sigaction by_default;
-	const uint64_t none = 0;
-	const char *const argv[] = { SHEPHERD, "--guardian", NULL };
-	const char *const envp[] = { NULL };
+	const uint64_t size = sizeof(uint64_t);
 
 	/* Its own session: no terminal's signals, no job control. */
 	if (syscall(SYS_setsid) < 0)
 		return give_up(l, "setsid");
 	/* Programs inherit ignored signals and the mask, through the shepherd. */
 	for (int s = 1; s <= 64; s++)
-		syscall(SYS_rt_sigaction, s, &by_default, NULL, sizeof none);
+		syscall(SYS_rt_sigaction, s, &by_default, NULL, size);
 	/* Out of the way of what they become. */
 	int null = (int)syscall(SYS_fcntl, l->null, F_DUPFD, CONTROL + 1);
 	int control = (int)syscall(SYS_fcntl, l->control, F_DUPFD, CONTROL + 1);
@@ -156,10 +201,17 @@ __attribute__((no_sanitize("address", "undefined"))) static int execute(void *ar
 			return give_up(l, "dup3");
 	/* Whatever the host has open without close-on-exec stays the host's. */
 	close_from(CONTROL + 1);
-	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
-	l->executed = true;
-	syscall(SYS_execve, l->path, argv, envp);
-	return give_up(l, "execve");
+	if (syscall(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+		return give_up(l, "prctl PR_SET_CHILD_SUBREAPER");
+	pid_t shepherd = clone(become_shepherd, l->stacks[1], CLONE_VM | CLONE_VFORK | SIGCHLD, l);
+	if (shepherd < 0)
+		return give_up(l, "clone");
+	if (l->error)
+		syscall(SYS_exit, 127);
+	syscall(SYS_close, CONTROL);
+	const char *const argv[] = { SHEPHERD, "--guardian",
+				     decimal(l->shepherd + sizeof l->shepherd, shepherd), NULL };
+	return execute(l, argv);
 }
 
 /* The first child: is the host's, makes the second one and ends, so that the
@@ -167,10 +219,10 @@ __attribute__((no_sanitize("address", "undefined"))) static int execute(void *ar
 __attribute__((no_sanitize("address", "undefined"))) static int orphan(void *argument)
 {
 	struct launch *l = argument;
-	pid_t pid = clone(execute, l->stack + STACK, CLONE_VM | CLONE_VFORK | SIGCHLD, l);
+	pid_t pid = clone(become_guardian, l->stacks[0], CLONE_VM | CLONE_VFORK | SIGCHLD, l);
 	if (pid < 0)
 		return give_up(l, "clone");
-	l->pid = pid;
+	l->guardian = pid;
 	syscall(SYS_exit, 0);
 	return 0;
 }
@@ -178,11 +230,12 @@ __attribute__((no_sanitize("address", "undefined"))) static int orphan(void *arg
 static int launch(struct launch *l, char *why, size_t whylen)
 {
 	sigset_t all, saved;
-	char *stacks = mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE,
+	char *stacks = mmap(NULL, 3 * STACK, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	if (stacks == MAP_FAILED)
 		return fail(-errno, why, whylen, "mmap: %s", nr_strerror(errno));
-	l->stack = stacks + STACK;
+	l->stacks[0] = stacks + 2 * STACK;
+	l->stacks[1] = stacks + 3 * STACK;
 	/* No handler of the host may run in the children. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
@@ -193,7 +246,7 @@ static int launch(struct launch *l, char *why, size_t whylen)
 		while (waitpid(child, NULL, __WALL) < 0 && errno == EINTR)
 			continue;
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-	munmap(stacks, 2 * STACK);
+	munmap(stacks, 3 * STACK);
 	if (child < 0)
 		return fail(-error, why, whylen, "clone: %s", nr_strerror(error));
 	/* Anything before execve(2) is a lack of resources, not of a shepherd. */
@@ -203,10 +256,12 @@ static int launch(struct launch *l, char *why, size_t whylen)
 	return 0;
 }
 
-int nr_shepherd_launch(const char *path, int *control, int *pidfd, char *why, size_t whylen)
+static int launch_now(const char *path, int *control, int *pidfd, char *why, size_t whylen)
 {
 	int pair[2];
-	struct launch l = { .path = path };
+	char timer_slack[40];
+	struct launch l = { .path = path, .timer_slack = timer_slack };
+	snprintf(timer_slack, sizeof timer_slack, "--timer-slack=%ld", nr_guest_timer_slack());
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return fail(-errno, why, whylen, "socketpair: %s", nr_strerror(errno));
 	for (int i = 0; i < 2; i++) {
@@ -233,6 +288,72 @@ int nr_shepherd_launch(const char *path, int *control, int *pidfd, char *why, si
 		return error;
 	}
 	*control = pair[0];
-	*pidfd = (int)syscall(SYS_pidfd_open, l.pid, 0);
+	nr_table_track(*control);
+	*pidfd = (int)syscall(SYS_pidfd_open, l.guardian, 0);
+	if (*pidfd >= 0)
+		nr_table_track(*pidfd);
 	return 0;
+}
+
+/* What a shepherd inherits, by which core.identity tells whether it is still of use. */
+struct identity {
+	uid_t uids[3];
+	gid_t gids[3];
+	int groups;
+	gid_t group[64];
+	int nice;
+	struct rlimit limits[RLIM_NLIMITS];
+};
+
+static bool identify(struct identity *id)
+{
+	memset(id, 0, sizeof *id);
+	for (int i = 0; i < RLIM_NLIMITS; i++)
+		getrlimit(i, &id->limits[i]);
+	id->nice = getpriority(PRIO_PROCESS, 0);
+	id->groups = getgroups((int)(sizeof id->group / sizeof *id->group), id->group);
+	return id->groups >= 0 && getresuid(&id->uids[0], &id->uids[1], &id->uids[2]) == 0 &&
+	       getresgid(&id->gids[0], &id->gids[1], &id->gids[2]) == 0;
+}
+
+static struct {
+	char *path; /* NULL: there is none */
+	int control, pidfd;
+	struct identity identity;
+} ahead;
+
+void nr_shepherd_launch_ahead(const char *path)
+{
+	if (ahead.path || !identify(&ahead.identity))
+		return;
+	char *copy = strdup(path);
+	if (copy && launch_now(path, &ahead.control, &ahead.pidfd, NULL, 0) == 0)
+		ahead.path = copy;
+	else
+		free(copy); /* nr_shepherd_launch() will tell */
+}
+
+void nr_shepherd_drop_ahead(void)
+{
+	if (!ahead.path)
+		return;
+	nr_table_close_tracked(ahead.control);
+	if (ahead.pidfd >= 0)
+		nr_table_close_tracked(ahead.pidfd);
+	free(ahead.path);
+	ahead.path = NULL;
+}
+
+int nr_shepherd_launch(const char *path, int *control, int *pidfd, char *why, size_t whylen)
+{
+	static struct identity now;
+	if (ahead.path && strcmp(ahead.path, path) == 0 && identify(&now) &&
+	    memcmp(&now, &ahead.identity, sizeof now) == 0) {
+		*control = ahead.control;
+		*pidfd = ahead.pidfd;
+		free(ahead.path);
+		ahead.path = NULL;
+		return 0;
+	}
+	return launch_now(path, control, pidfd, why, whylen);
 }

@@ -128,12 +128,8 @@ static int provide_shepherd(nr_proc p, const char *path, char *why, size_t whyle
 	NR_GO(needed, nrg_needs_shepherd(p));
 	if (needed)
 		error = nr_shepherd_launch(path, &control, &pidfd, why, whylen);
-	if (needed && !error) {
-		nr_table_track(control);
-		if (pidfd >= 0)
-			nr_table_track(pidfd);
+	if (needed && !error)
 		NR_GO(error, nrg_adopt(p, control, pidfd, why, whylen));
-	}
 	pthread_mutex_unlock(&launch_mutex);
 	return error;
 }
@@ -246,6 +242,24 @@ static nr_proc run(const nr_options *o, const char *path, char *why, size_t whyl
 	return p;
 }
 
+/* The first shepherd is started beside the runtime: both take milliseconds. */
+static void launch_ahead(const char *path)
+{
+	pthread_mutex_lock(&launch_mutex);
+	nr_table_hold_fork();
+	nr_shepherd_launch_ahead(path);
+	nr_table_allow_fork();
+	pthread_mutex_unlock(&launch_mutex);
+}
+
+static int explain_start(int error, char *why, size_t whylen)
+{
+	snprintf(why, whylen, "%s",
+		 error == -ECHILD ? "this is a fork of the process that loaded the library"
+				  : "starting the library's runtime");
+	return error;
+}
+
 static nr_proc spawn(const nr_options *options, char *why, size_t whylen)
 {
 	char nowhere[1];
@@ -254,15 +268,11 @@ static nr_proc spawn(const nr_options *options, char *why, size_t whylen)
 		whylen = sizeof nowhere;
 	}
 	*why = '\0';
-	int error = nr_guest_start();
-	if (error) {
-		snprintf(why, whylen, "%s",
-			 error == -ECHILD ? "this is a fork of the process that loaded the library"
-					  : "starting the library's runtime");
-		return error;
-	}
+	int state = nr_guest_check();
+	if (state == -ECHILD)
+		return explain_start(state, why, whylen);
 	nr_options o;
-	error = copy_options(&o, options, why, whylen);
+	int error = copy_options(&o, options, why, whylen);
 	if (error)
 		return error;
 	/* Not on the stack, which may be small; and not before a fork has been refused. */
@@ -272,8 +282,15 @@ static nr_proc spawn(const nr_options *options, char *why, size_t whylen)
 		return -ENOMEM;
 	}
 	error = nr_shepherd_path(o.shepherd, path, PATH_MAX, why, whylen);
+	if (!error && (error = nr_guest_start(launch_ahead, path)) != 0)
+		explain_start(error, why, whylen);
 	nr_proc p = error ? error : run(&o, path, why, whylen);
 	free(path);
+	if (state != 0) { /* the first call, or one of the first */
+		pthread_mutex_lock(&launch_mutex);
+		nr_shepherd_drop_ahead();
+		pthread_mutex_unlock(&launch_mutex);
+	}
 	return p;
 }
 

@@ -110,7 +110,7 @@ func negative(err error) C.int {
 const processors = 4
 
 //export nrg_started
-func nrg_started(slack C.int) {
+func nrg_started(slack C.long) {
 	if runtime.GOMAXPROCS(0) > processors {
 		runtime.GOMAXPROCS(processors)
 	}

@@ -250,5 +250,9 @@ static void after_fork_in_child(void)
 
 int nr_table_at_fork(void)
 {
-	return -pthread_atfork(before_fork, nr_table_allow_fork, after_fork_in_child);
+	static bool done;
+	int error = done ? 0
+			 : pthread_atfork(before_fork, nr_table_allow_fork, after_fork_in_child);
+	done = !error;
+	return -error;
 }

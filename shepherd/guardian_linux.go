@@ -5,21 +5,20 @@ package main
 import (
 	"fmt"
 	"os"
-	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"libnetrunner/core/threads"
 )
 
-// guard is the guardian: it starts the shepherd, and when that ends, for
-// whatever reason, kills all that is left below and ends, too. It has no state
-// and no socket, only children: as their subreaper it gets them all when the
-// shepherd is gone. The shepherd watches it and does the same when it dies. So
-// no program's tree survives the death of the host and one of the two.
-func guard() {
+// guardianArgument is followed by the process id of the shepherd.
+const guardianArgument = "--guardian"
+
+// guard is the guardian of the shepherd, its child: when that ends, for whatever
+// reason, it kills all that is left below and ends, too. It has no state and no
+// socket, only children: as their subreaper it gets them all when the shepherd
+// is gone. The shepherd watches it and does the same when it dies. So no
+// program's tree survives the death of the host and one of the two.
+func guard(shepherd int) {
 	nameProcess("netrunner-guard")
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		fmt.Fprintln(os.Stderr, "netrunner-shepherd: prctl PR_SET_CHILD_SUBREAPER:", err)
@@ -31,26 +30,6 @@ func guard() {
 		fmt.Fprintln(os.Stderr, "netrunner-shepherd: list of children:", err)
 		os.Exit(1)
 	}
-	// A fork hands down the slack of the thread that forks.
-	slack, err := threads.TimerSlack()
-	if err == nil {
-		err = threads.SetTimerSlack(runtimeSlack)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "netrunner-shepherd: prctl PR_SET_TIMERSLACK:", err)
-		os.Exit(1)
-	}
-	shepherd, err := syscall.ForkExec("/proc/self/exe", []string{os.Args[0], slackArgument + strconv.Itoa(slack)}, &syscall.ProcAttr{
-		Files: []uintptr{0, 1, 2, controlSocket},
-		Env:   []string{"GOMAXPROCS=1"}, // see prepareThreads
-	})
-	_ = threads.SetTimerSlack(slack)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "netrunner-shepherd: starting the shepherd:", err)
-		os.Exit(1)
-	}
-	_ = unix.Close(controlSocket)
-
 	for {
 		var info childInfo
 		if err := waitAny(&info, 0); err == unix.ECHILD {

@@ -205,7 +205,7 @@ func (h *host) startShepherd() *keeper {
 	defer theirs.Close()
 	// By this name the file can be executed also from a directory of root's.
 	k := &keeper{Cmd: exec.Command("/proc/self/exe"), control: pair[0], stderr: newFile(h.t)}
-	k.Args = []string{h.role, "--guardian"}
+	k.Args = []string{h.role, launchArgument}
 	if h.unguarded {
 		k.Args = k.Args[:1]
 	}

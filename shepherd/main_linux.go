@@ -91,9 +91,10 @@ func main() {
 		fmt.Println("netrunner-shepherd", version)
 		return
 	}
-	if len(os.Args) == 2 && os.Args[1] == "--guardian" {
+	if len(os.Args) == 3 && os.Args[1] == guardianArgument {
 		runtime.LockOSThread()
-		guard()
+		shepherd, _ := strconv.Atoi(os.Args[2])
+		guard(shepherd)
 	}
 	slack := 0
 	if len(os.Args) == 2 {
@@ -123,6 +124,11 @@ func prepare() error {
 	kind, err := unix.GetsockoptInt(controlSocket, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || kind != unix.SOCK_STREAM {
 		return fmt.Errorf("descriptor %d is not a control socket", controlSocket)
+	}
+	// From now on its end is not ours at once: the programs come first, see
+	// watchGuardian.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("prctl PR_SET_PDEATHSIG: %w", err)
 	}
 	// Nothing of what we were started with is for programs.
 	unix.CloseOnExec(controlSocket)

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"syscall"
 	"testing"
 	"unsafe"
 
@@ -56,12 +58,27 @@ func init() {
 	if role() == nil {
 		return
 	}
-	if os.Getenv("GORACE") == "" { // as the guardian starts its shepherd
-		must(unix.Exec("/proc/self/exe", os.Args, environment))
+	if len(os.Args) == 2 && os.Args[1] == launchArgument {
+		launch()
 	}
 	// As in the shepherd's own executable, whose main goroutine has never been
 	// on another than the main thread.
 	runtime.LockOSThread()
+}
+
+// launchArgument has a shepherd become a guardian with a shepherd below it.
+const launchArgument = "--launch"
+
+// launch does what the library does for that.
+func launch() {
+	must(unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+	shepherd, err := syscall.ForkExec("/proc/self/exe", os.Args[:1], &syscall.ProcAttr{
+		Env: environment, Files: []uintptr{0, 1, 2, controlSocket},
+	})
+	must(err)
+	unix.CloseOnExec(controlSocket)
+	arguments := []string{os.Args[0], guardianArgument, strconv.Itoa(shepherd)}
+	must(unix.Exec("/proc/self/exe", arguments, environment))
 }
 
 func TestMain(m *testing.M) {

@@ -87,7 +87,8 @@ func (h *host) startShepherd() (control, pidfd int, err error) {
 	if err == nil {
 		defer unix.Close(null)
 		var pid int
-		pid, err = syscall.ForkExec(h.shepherdPath(), []string{"netrunner-shepherd", "--guardian"}, &syscall.ProcAttr{
+		const launch = `"$0" & exec "$0" --guardian $! 3>&-`
+		pid, err = syscall.ForkExec("/bin/sh", []string{"sh", "-c", launch, h.shepherdPath()}, &syscall.ProcAttr{
 			// It has no environment, and by that not the mark of the round. What it
 			// says, before it dies, is for the one who looks at the round.
 			Env:   []string{},
