@@ -334,6 +334,24 @@ TEST(three_descriptors_are_added)
 	host_run(ARGV("that_counts_what_is_added"));
 }
 
+/* Nor a shepherd that no program was found for. */
+HOST(whose_first_call_fails)
+{
+	struct fd_list before, now;
+
+	REQUIRE(proc_fds(0, &before));
+	spawn_fails(OPTIONS(.argv = ARGV(NULL)), EINVAL, "argv");
+	REQUIRE(proc_fds(0, &now));
+	CHECK_EQ_INT(now.count - before.count, 2); /* eventfd, epoll */
+	proc_fds_free(&before);
+	proc_fds_free(&now);
+}
+
+TEST(first_call_that_fails_leaves_no_shepherd)
+{
+	host_run(ARGV("whose_first_call_fails"));
+}
+
 /* The host's own writes to a closed pipe. */
 
 static atomic_int sigpipes;

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,6 +128,48 @@ TEST(groups_are_exactly_these)
 			"groups"),
 		  "11 222 3333");
 	CHECK_STR(about(OPTIONS(.argv = PROG("about"), .flags = NR_SET_GROUPS), "groups"), "");
+}
+
+/* A shepherd is started while the first call goes on: this may make it too old. */
+
+static atomic_bool started;
+
+static void *change_limit(void *arg)
+{
+	struct rlimit limit;
+
+	REQUIRE(getrlimit(RLIMIT_CORE, &limit) == 0);
+	limit.rlim_cur = 4096;
+	while (!atomic_load(&started))
+		continue;
+	usleep(*(useconds_t *)arg);
+	REQUIRE(setrlimit(RLIMIT_CORE, &limit) == 0);
+	return NULL;
+}
+
+HOST(that_changes_during_the_first_call)
+{
+	useconds_t wait = (useconds_t)atoi(argv[1]);
+	struct rlimit limit = { .rlim_cur = 0 };
+	thread *t;
+
+	REQUIRE(getrlimit(RLIMIT_CORE, &limit) == 0);
+	if (limit.rlim_max < 4096)
+		SKIP("no limit to change");
+	limit.rlim_cur = 0;
+	REQUIRE(setrlimit(RLIMIT_CORE, &limit) == 0);
+	t = thread_start(change_limit, &wait);
+	atomic_store(&started, true);
+	output_of(OPTIONS(.argv = PROG("exit", "0")));
+	thread_join(t);
+	CHECK_CONTAINS(output_of(OPTIONS(.argv = PROG("limits")))->data,
+		       check_format("\n%d 4096 ", RLIMIT_CORE));
+}
+
+TEST(limits_changed_during_the_first_call_count)
+{
+	for (int wait = 0; wait < 8000; wait += 100)
+		host_run(ARGV("that_changes_during_the_first_call", check_format("%d", wait)));
 }
 
 /* Groups and limits need the privilege that setting the uid gives away. */

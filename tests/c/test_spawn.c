@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "proc.h"
 #include "support.h"
 
 extern char **environ;
@@ -893,11 +894,25 @@ TEST(shepherd_that_is_none_is_enopkg)
 	check_bad_shepherd(scratch_file("crash", "#!/bin/sh\nkill -SEGV $$\n", 0755));
 }
 
-/* Something that neither answers nor ends is given up. */
+/* Something that neither answers nor ends is given up, and killed. */
 TEST(shepherd_that_says_nothing_is_enopkg)
 {
-	host_run(ARGV("with_bad_shepherd",
-		      scratch_file("mute", "#!/bin/sh\nexec sleep 100\n", 0755), "1"));
+	const char *pids = scratch_path("pids");
+	const char *mute = scratch_file(
+		"mute", check_format("#!/bin/sh\necho $$ >>%s\nexec sleep 100\n", pids), 0755);
+	struct buffer b = { 0 };
+	int count = 0;
+
+	host_run(ARGV("with_bad_shepherd", mute, "1"));
+	buffer_read_file(&b, pids);
+	for (char *line = b.data; *line; count++) {
+		pid_t pid = (pid_t)strtol(line, &line, 10);
+
+		line++;
+		/* Whoever they were left to may take its time to reap them. */
+		EVENTUALLY(proc_state(pid) == 0 || proc_state(pid) == 'Z');
+	}
+	CHECK_EQ_INT(count, 2); /* it and its guardian */
 }
 
 HOST(with_bad_shepherd_in_environment)
