@@ -22,9 +22,11 @@ struct nrg_ends {
 	bool terminal[3];
 	int exit;
 	int master; /* of the program's terminal */
+	int launch; /* what the first nrg_launch has returned, */
+	int socket; /* with this */
 };
 
-/* What nrg_launch returns when it has to be called again. */
+/* What nrg_launch, which nrg_prepare calls first, returns when it has to be called again. */
 enum {
 	NRG_NEED_SHEPHERD = 1, /* after nrg_adopt */
 	NRG_NEED_ROOM = 2,     /* when the socket is writable */
@@ -38,6 +40,7 @@ enum { NRG_WHY = 512 };
 /* What is known about a process. */
 struct nrg_report {
 	int phase;
+	int greeting_ms; /* NRG_STARTING: ask again after that time at the latest; 0: no limit */
 	int pid;
 	int error; /* NRG_FAILED: a positive errno */
 	char why[NRG_WHY];

@@ -140,10 +140,10 @@ static int provide_shepherd(nr_proc p, const char *path, char *why, size_t whyle
  * not for as long as a shepherd may be busy.
  * One that dies again and again at this very moment is not usable.
  */
-static int launch(nr_proc p, const char *path, char *why, size_t whylen)
+static int launch(nr_proc p, const struct nrg_ends *ends, const char *path, char *why,
+		  size_t whylen)
 {
-	int socket, need, error = 0, launches = 0;
-	NR_GO(need, nrg_launch(p, &socket, why, whylen));
+	int socket = ends->socket, need = ends->launch, error = 0, launches = 0;
 	while (need > 0) {
 		if (need == NRG_NEED_ROOM) {
 			nr_table_allow_fork();
@@ -163,26 +163,25 @@ static int launch(nr_proc p, const char *path, char *why, size_t whylen)
 	return need;
 }
 
-/* prepare makes what the program shares with the host. */
+/* prepare makes what the program shares with the host, and begins to launch it. */
 static int prepare(nr_proc p, struct nr_slot *slot, const nr_options *o, const char *path,
-		   char *why, size_t whylen)
+		   struct nrg_ends *ends, char *why, size_t whylen)
 {
-	struct nrg_ends ends;
 	int error;
-	NR_GO(error, nrg_prepare(p, (nr_options *)(uintptr_t)o, (char *)(uintptr_t)path, &ends, why,
+	NR_GO(error, nrg_prepare(p, (nr_options *)(uintptr_t)o, (char *)(uintptr_t)path, ends, why,
 				 whylen));
 	if (error) {
 		nr_table_unreserve(slot);
 		return error;
 	}
 	for (int i = 0; i < 3; i++) {
-		slot->fd[i] = ends.stream[i];
-		slot->terminal[i] = ends.terminal[i];
-		slot->default_pipe[i] = ends.stream[i] >= 0 && !ends.terminal[i] &&
+		slot->fd[i] = ends->stream[i];
+		slot->terminal[i] = ends->terminal[i];
+		slot->default_pipe[i] = ends->stream[i] >= 0 && !ends->terminal[i] &&
 					o->pipe_size == 0;
 	}
-	slot->fd[NR_EXIT] = ends.exit;
-	slot->fd[NR_TERMINAL] = ends.master;
+	slot->fd[NR_EXIT] = ends->exit;
+	slot->fd[NR_TERMINAL] = ends->master;
 	nr_table_publish(p, slot);
 	return 0;
 }
@@ -203,10 +202,9 @@ static int await_start(nr_proc p, struct nr_slot *slot, char *why, size_t whylen
 		}
 		if (report.phase != NRG_STARTING)
 			return 0;
-		int timeout_ms;
-		NR_GO(timeout_ms, nrg_greeting_timeout(p));
+		uint64_t greeting_ns = (uint64_t)report.greeting_ms * 1000000u;
 		wait_for(slot->fd[NR_EXIT], POLLIN,
-			 timeout_ms > 0 ? now_ns() + (uint64_t)timeout_ms * 1000000u : UINT64_MAX);
+			 greeting_ns > 0 ? now_ns() + greeting_ns : UINT64_MAX);
 	}
 }
 static nr_proc run(const nr_options *o, const char *path, char *why, size_t whylen)
@@ -220,12 +218,13 @@ static nr_proc run(const nr_options *o, const char *path, char *why, size_t whyl
 	slot->start_ns = now_ns();
 	slot->output_limit = o->output_limit;
 	nr_table_hold_fork();
-	int error = prepare(p, slot, o, path, why, whylen);
+	struct nrg_ends ends;
+	int error = prepare(p, slot, o, path, &ends, why, whylen);
 	if (error) {
 		nr_table_allow_fork();
 		return error;
 	}
-	error = launch(p, path, why, whylen);
+	error = launch(p, &ends, path, why, whylen);
 	nr_table_allow_fork();
 	if (error) {
 		int ignored;

@@ -17,6 +17,7 @@ package main
 import "C"
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -140,11 +141,12 @@ func nrg_prepare(handle C.int64_t, o *C.nr_options, shepherd *C.char, ends *C.st
 	ends.master = C.int(p.Master())
 
 	processes.Lock()
-	defer processes.Unlock()
 	if processes.byHandle == nil {
 		processes.byHandle = make(map[int64]*core.Process)
 	}
 	processes.byHandle[int64(handle)] = p
+	processes.Unlock()
+	ends.launch = nrg_launch(handle, &ends.socket, why, size) // saves C a crossing
 	return 0
 }
 
@@ -192,16 +194,6 @@ func nrg_adopt(handle C.int64_t, control, pidfd C.int, why *C.char, size C.size_
 	return 0
 }
 
-//export nrg_greeting_timeout
-func nrg_greeting_timeout(handle C.int64_t) (milliseconds C.int) {
-	defer guard(&milliseconds)
-	p := process(handle)
-	if p == nil {
-		return 0
-	}
-	return C.int((p.GreetingTimeout() + time.Millisecond - 1) / time.Millisecond)
-}
-
 //export nrg_poll
 func nrg_poll(handle C.int64_t, report *C.struct_nrg_report) (result C.int) {
 	defer guard(&result)
@@ -216,6 +208,7 @@ func nrg_poll(handle C.int64_t, report *C.struct_nrg_report) (result C.int) {
 	switch state.Phase {
 	case core.Starting:
 		report.phase = C.NRG_STARTING
+		report.greeting_ms = C.int((p.GreetingTimeout() + time.Millisecond - 1) / time.Millisecond)
 	case core.Running:
 		report.phase = C.NRG_RUNNING
 	case core.Failed:
@@ -323,8 +316,30 @@ func nrg_cgroup_set(handle C.int64_t, file, value *C.char) (result C.int) {
 	return negative(p.CgroupSet(C.GoString(file), C.GoString(value)))
 }
 
-// stringList copies a NULL-terminated array of C strings.
-func stringList(list **C.char) []string {
+// view is a C string without a copy: it is only valid as long as that is. nil is "".
+func view(s *C.char) string {
+	if s == nil {
+		return ""
+	}
+	return unsafe.String((*byte)(unsafe.Pointer(s)), length(s))
+}
+
+// length is strlen(3), which would be another crossing into C. It looks no
+// further than the page in which the string ends.
+func length(s *C.char) int {
+	const page = 4096
+	for n := 0; ; {
+		at := unsafe.Add(unsafe.Pointer(s), n)
+		rest := page - int(uintptr(at)%page)
+		if i := bytes.IndexByte(unsafe.Slice((*byte)(at), rest), 0); i >= 0 {
+			return n + i
+		}
+		n += rest
+	}
+}
+
+// views are those of a NULL-terminated array of C strings.
+func views(list **C.char) []string {
 	if list == nil {
 		return nil
 	}
@@ -332,17 +347,17 @@ func stringList(list **C.char) []string {
 	for *(**C.char)(unsafe.Add(unsafe.Pointer(list), uintptr(n)*unsafe.Sizeof(*list))) != nil {
 		n++
 	}
-	copied := make([]string, n)
+	strings := make([]string, n)
 	for i, s := range unsafe.Slice(list, n) {
-		copied[i] = C.GoString(s)
+		strings[i] = view(s)
 	}
-	return copied
+	return strings
 }
 
 func invalidOption(text string) error { return &core.Error{Errno: unix.EINVAL, Why: text} }
 
-// convertOptions copies what o points to. It checks what only C can get wrong,
-// core the rest.
+// convertOptions makes core's options of o, of whose strings it takes no copies.
+// It checks what only C can get wrong, core the rest.
 func convertOptions(o *C.nr_options) (*core.Options, error) {
 	switch {
 	case o.reserved0 != 0 || o.reserved != 0:
@@ -364,10 +379,10 @@ func convertOptions(o *C.nr_options) (*core.Options, error) {
 	}
 	options := &core.Options{
 		Flags:       core.Flags(o.flags),
-		Argv:        stringList((**C.char)(unsafe.Pointer(o.argv))),
-		File:        C.GoString(o.file),
-		Env:         stringList((**C.char)(unsafe.Pointer(o.env))),
-		Cwd:         C.GoString(o.cwd),
+		Argv:        views((**C.char)(unsafe.Pointer(o.argv))),
+		File:        view(o.file),
+		Env:         views((**C.char)(unsafe.Pointer(o.env))),
+		Cwd:         view(o.cwd),
 		Stdin:       core.Stdio{Mode: core.StdioMode(o.in.mode), FD: int(o.in.fd)},
 		Stdout:      core.Stdio{Mode: core.StdioMode(o.out.mode), FD: int(o.out.fd)},
 		Stderr:      core.Stdio{Mode: core.StdioMode(o.err.mode), FD: int(o.err.fd)},
@@ -380,9 +395,9 @@ func convertOptions(o *C.nr_options) (*core.Options, error) {
 		GID:         uint32(o.gid),
 		Umask:       uint32(o.umask),
 		Nice:        int32(o.nice),
-		CgroupBase:  C.GoString(o.cgroup_base),
-		CgroupPath:  C.GoString(o.cgroup_path),
-		CgroupSet:   stringList((**C.char)(unsafe.Pointer(o.cgroup_set))),
+		CgroupBase:  view(o.cgroup_base),
+		CgroupPath:  view(o.cgroup_path),
+		CgroupSet:   views((**C.char)(unsafe.Pointer(o.cgroup_set))),
 	}
 	if o.kill_timeout_ms == C.NR_KILL_NOW {
 		options.KillTimeout = core.KillNow

@@ -23,7 +23,7 @@ func setPipeSize(fd, size int) error {
 }
 
 func newSocketPair() ([2]int, error) {
-	return pairAboveStdio(unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0))
+	return pairAboveStdio(unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0))
 }
 
 // openDirectory opens a directory to start a program from, which needs no

@@ -4,6 +4,7 @@ package core
 
 import (
 	"slices"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -31,10 +32,20 @@ func currentIdentity() identity {
 	id.groups, _ = unix.Getgroups() // cannot fail: the slice is as large as the kernel says
 	id.nice, _ = unix.Getpriority(unix.PRIO_PROCESS, 0)
 	for i := range id.rlimits {
-		_ = unix.Prlimit(0, i, nil, &id.rlimits[i])
+		id.rlimits[i], _ = limitOf(i)
 	}
 	id.rlimits[unix.RLIMIT_NOFILE].Cur = 0 // goes with every Spawn
 	return id
+}
+
+// limitOf is getrlimit(2), which takes half as long as prlimit(2): that looks for
+// the process, and asks whether it may.
+func limitOf(resource int) (limit unix.Rlimit, err error) {
+	_, _, errno := unix.RawSyscall(unix.SYS_GETRLIMIT, uintptr(resource), uintptr(unsafe.Pointer(&limit)), 0)
+	if errno != 0 { // a seccomp filter may know only that of libc
+		err = unix.Prlimit(0, resource, nil, &limit)
+	}
+	return limit, err
 }
 
 func (id *identity) equal(other *identity) bool {
@@ -45,8 +56,7 @@ func (id *identity) equal(other *identity) bool {
 // hostNoFile is the host's RLIMIT_NOFILE. The shepherd raises its own, so that
 // programs are told theirs.
 func hostNoFile() (wire.Rlimit, bool) {
-	var limit unix.Rlimit
-	err := unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &limit)
+	limit, err := limitOf(unix.RLIMIT_NOFILE)
 	return wire.Rlimit{Resource: unix.RLIMIT_NOFILE, Soft: limit.Cur, Hard: limit.Max}, err == nil
 }
 

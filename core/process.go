@@ -109,9 +109,6 @@ func (r *Runner) Prepare(o *Options, shepherd string) (*Process, error) {
 }
 
 func (p *Process) prepare(o *Options) error {
-	if err := setNonblock(p.socket); err != nil {
-		return failed(err, "fcntl F_SETFL O_NONBLOCK")
-	}
 	spawn := wire.Spawn{
 		Setup: wire.Setup{
 			Flags:       wireFlags(o.Flags),
@@ -548,12 +545,13 @@ func (p *Process) Release() {
 	if p.released {
 		return
 	}
-	if !p.state.Final() || p.state.Phase == Ended {
+	lingers := p.linger && p.state.Phase == Ended
+	if !p.state.Final() || lingers {
 		_ = p.tell(wire.EncodeRelease())
+		_ = unix.Shutdown(p.socket, unix.SHUT_RDWR)
 	}
 	p.released = true
 	p.reader.Close()
-	_ = unix.Shutdown(p.socket, unix.SHUT_RDWR)
 	p.leaveShepherd()
 }
 
