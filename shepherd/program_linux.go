@@ -244,7 +244,7 @@ func (s *shepherd) ended(p *program) {
 	if err != nil || pid != p.pid {
 		return
 	}
-	s.unexpect(&p.child, p)
+	defer s.closeEnd(s.unexpect(&p.child, p)) // the host comes first
 	p.ended = true
 	p.exited = outcome(status, &usage)
 	p.exited.Reason = p.endReason()
@@ -261,7 +261,10 @@ func (s *shepherd) ended(p *program) {
 		if p.group != nil {
 			p.group.conclude(&p.exited)
 		}
-		s.tellExit(p)
+		if p.socket >= 0 {
+			s.tellExit(p)
+			_ = unix.Shutdown(p.socket, unix.SHUT_WR)
+		}
 	}
 }
 
@@ -316,7 +319,7 @@ func killInit(p *program) {
 // the kernel has waited for the last of it (zap_pid_ns_processes).
 func (s *shepherd) initEnded(p *program) {
 	reapChild(p.init.pid)
-	s.unexpect(&p.init, p)
+	s.closeEnd(s.unexpect(&p.init, p))
 	p.init.pid = 0
 	if p.ended {
 		delete(s.waning, p)
@@ -421,8 +424,8 @@ func (s *shepherd) finish(p *program) {
 	if p.socket < 0 {
 		return
 	}
-	s.unwatch(p.socket) // first: its end would wake the leader
 	s.tellExit(p)
+	s.unwatch(p.socket)
 	s.closeSocket(p)
 }
 
@@ -438,13 +441,7 @@ func (s *shepherd) leaveGroup(p *program) {
 
 // tellExit tells the host how a program ended. What lingers keeps its socket,
 // by whose end we learn that it is to linger no more.
-func (s *shepherd) tellExit(p *program) {
-	if p.socket < 0 {
-		return
-	}
-	s.send(p.socket, p.exited.Encode())
-	_ = unix.Shutdown(p.socket, unix.SHUT_WR)
-}
+func (s *shepherd) tellExit(p *program) { s.send(p.socket, p.exited.Encode()) }
 
 // groupLives tells whether an orphan of a program that has been reaped is left
 // in its group.

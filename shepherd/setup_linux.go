@@ -82,33 +82,31 @@ func (s *script) write(r *wire.SpawnRequest, descriptors []int, inheritedUmask i
 // it gets no other. It returns where directory, which may be -1, is to be found
 // afterwards.
 func (s *script) connect(files []wire.File, descriptors []int, directory int) int {
-	targets := make(map[int]bool, len(files))
-	taken := make(map[int]bool, len(files)+len(descriptors))
-	for _, f := range files {
-		targets[int(f.Target)] = true
-		taken[int(f.Target)] = true
-	}
-	for _, fd := range descriptors {
-		taken[fd] = true
+	isTarget := func(fd int) bool {
+		return slices.ContainsFunc(files, func(f wire.File) bool { return int(f.Target) == fd })
 	}
 	// A source that has the number of some target moves away first: to one that
 	// may be another descriptor of ours, of which the child has only a copy.
 	free := 3
-	moved := make(map[int]int)
+	var moved map[int]int // seldom any
 	move := func(source int) int {
-		if !targets[source] {
+		if !isTarget(source) {
 			return source
 		}
 		if to, done := moved[source]; done {
 			return to
 		}
-		for taken[free] {
+		for isTarget(free) || slices.Contains(descriptors, free) {
 			free++
 		}
-		taken[free] = true
-		s.add("dup3 to make room for descriptor", source, unix.SYS_DUP3, uintptr(source), uintptr(free), unix.O_CLOEXEC, 0)
-		moved[source] = free
-		return free
+		to := free
+		free++
+		s.add("dup3 to make room for descriptor", source, unix.SYS_DUP3, uintptr(source), uintptr(to), unix.O_CLOEXEC, 0)
+		if moved == nil {
+			moved = make(map[int]int)
+		}
+		moved[source] = to
+		return to
 	}
 	directory = move(directory)
 	for _, f := range files {

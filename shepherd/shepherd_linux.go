@@ -76,6 +76,8 @@ type shepherd struct {
 	token   chan struct{}
 	term    uint64    // counts the leaders
 	forking bool      // the leader of this term is away
+	forked  int64     // since when, see now
+	watched bool      // the timer of the watch runs
 	stuck   int       // former leaders that still are
 	scripts []*script // of each worker
 
@@ -416,10 +418,17 @@ func (s *shepherd) spawn(worker int, r *request) bool {
 	mark := s.nextMark
 	s.nextMark++
 	s.alive[mark] = true
-	forker.write(r.spawn, r.descriptors, s.hostUmask(), mark)
+	umask := -1
+	if r.spawn.Flags&wire.SpawnUmask == 0 {
+		umask = s.hostUmask()
+	}
+	forker.write(r.spawn, r.descriptors, umask, mark)
 	term := s.term
-	s.forking = true
-	setTimer(s.timer, stuckAfter)
+	s.forking, s.forked = true, now()
+	if !s.watched {
+		s.watched = true
+		setTimer(s.timer, stuckAfter)
+	}
 	s.mu.Unlock()
 
 	var leader, init child
@@ -436,7 +445,6 @@ func (s *shepherd) spawn(worker int, r *request) bool {
 	leading := s.term == term
 	if leading {
 		s.forking = false
-		setTimer(s.timer, 0)
 	} else {
 		s.stuck--
 		s.wake() // one more may fork
@@ -486,7 +494,8 @@ func forgetPeak() {
 	}
 }
 
-// watch makes a standby the leader when the timer of a fork expires.
+// watch makes a standby the leader when a fork takes too long. To stop the timer
+// after each fork would take longer than to let it expire now and then.
 func (s *shepherd) watch() {
 	var expirations [8]byte
 	for {
@@ -494,10 +503,14 @@ func (s *shepherd) watch() {
 			continue // EINTR
 		}
 		s.mu.Lock()
-		if s.forking {
+		left := stuckAfter - time.Duration(now()-s.forked)
+		if s.forking && left <= 0 {
 			s.forking = false
 			s.stuck++
 			s.handOver()
+		}
+		if s.watched = s.forking; s.watched {
+			setTimer(s.timer, left)
 		}
 		s.mu.Unlock()
 	}
@@ -633,15 +646,22 @@ func (s *shepherd) expectEvent(fd int, events uint32) error {
 	return unix.EpollCtl(s.ends, unix.EPOLL_CTL_ADD, fd, &event)
 }
 
-// unexpect lets go of a process that has been reaped.
-func (s *shepherd) unexpect(c *child, p *program) {
+// unexpect lets go of a process that has been reaped. It returns its pidfd, which
+// is to be closed.
+func (s *shepherd) unexpect(c *child, p *program) (pidfd int) {
+	pidfd = c.pidfd
 	delete(s.byPID, c.pid)
-	delete(s.byPIDFD, c.pidfd)
-	// Closing alone would not do while a fork holds a copy.
-	_ = unix.EpollCtl(s.ends, unix.EPOLL_CTL_DEL, c.pidfd, nil)
-	_ = unix.Close(c.pidfd)
+	delete(s.byPIDFD, pidfd)
 	c.pidfd = -1
 	s.expected[p.worker]--
+	return pidfd
+}
+
+// closeEnd closes a pidfd of expect.
+func (s *shepherd) closeEnd(pidfd int) {
+	// Closing alone would not do while a fork holds a copy.
+	_ = unix.EpollCtl(s.ends, unix.EPOLL_CTL_DEL, pidfd, nil)
+	_ = unix.Close(pidfd)
 }
 
 // inFlight tells whether pid is a child whose worker has not come back.
