@@ -203,13 +203,6 @@ static bool same_action(const struct sigaction *a, const struct sigaction *b)
 	return a->sa_handler == b->sa_handler && a->sa_flags == b->sa_flags;
 }
 
-/*
- * Go's monitor thread wakes up every 20 us while anything happens. It needn't:
- * with this timer slack, in ns, it comes later. nrg_started gives the other
- * threads that of the host back.
- */
-enum { RUNTIME_SLACK = 10000000 };
-
 /* The kernel's long, for which libc's prctl(3) has only an int. 0: it can't be told. */
 long nr_guest_timer_slack(void)
 {
@@ -236,7 +229,7 @@ static int start_go(void)
 
 	long slack = nr_guest_timer_slack();
 	if (slack > 0)
-		prctl(PR_SET_TIMERSLACK, (unsigned long)RUNTIME_SLACK, 0, 0, 0);
+		prctl(PR_SET_TIMERSLACK, (unsigned long)NR_RUNTIME_SLACK, 0, 0, 0);
 	for (const init_function *f = __start_nr_go_init; f < __stop_nr_go_init; f++)
 		(*f)(1, arguments, arguments + 2);
 	if (slack > 0)

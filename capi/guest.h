@@ -68,6 +68,13 @@ void nr_guest_leave_go(const struct nr_crossing *c);
 		nr_guest_leave_go(&crossing_); \
 	} while (0)
 
+/*
+ * A Go runtime's monitor thread wakes up every 20 us while anything happens. It
+ * needn't: with this timer slack, in ns, it comes later. The other threads get that
+ * of the host back.
+ */
+enum { NR_RUNTIME_SLACK = 10000000 };
+
 /* nr_guest_timer_slack is that of the calling thread, in ns; 0: it can't be told. */
 long nr_guest_timer_slack(void);
 

@@ -109,7 +109,8 @@ int nr_shepherd_path(const char *wanted, char *path, size_t size, char *why, siz
  */
 struct launch {
 	const char *path;
-	const char *timer_slack; /* the shepherd's argument */
+	long slack; /* of the host's timers, in ns; 0: not known */
+	char slack_argument[40];
 	int null;
 	int control;
 	volatile int error;     /* of the step that failed, or 0 */
@@ -122,13 +123,9 @@ struct launch {
 
 enum { STACK = 16 << 10, CONTROL = 3 };
 
-/*
- * The shepherd's runtime comes up with these. With one processor its first
- * threads are few, see prepareThreads in shepherd/main_linux.go, which also says
- * what a timer slack, in ns, has to do with its monitor thread.
- */
+/* With one processor their runtimes start few threads: see prepareThreads in
+ * shepherd/main_linux.go. */
 static const char *const environment[] = { "GOMAXPROCS=1", NULL };
-enum { RUNTIME_SLACK = 10000000 };
 
 /* The kernel's, which is not libc's. All zero is SIG_DFL. */
 struct kernel_sigaction {
@@ -169,12 +166,13 @@ static int execute(struct launch *l, const char *const argv[])
 __attribute__((no_sanitize("address", "undefined"))) static int become_shepherd(void *argument)
 {
 	struct launch *l = argument;
-	const char *const argv[] = { SHEPHERD, l->timer_slack, NULL };
+	const char *const argv[] = { SHEPHERD, l->slack_argument, NULL };
 
 	/* Until it watches its guardian. */
 	if (syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
 		return give_up(l, "prctl PR_SET_PDEATHSIG");
-	syscall(SYS_prctl, PR_SET_TIMERSLACK, RUNTIME_SLACK, 0, 0, 0);
+	if (l->slack > 0)
+		syscall(SYS_prctl, PR_SET_TIMERSLACK, NR_RUNTIME_SLACK, 0, 0, 0);
 	return execute(l, argv);
 }
 
@@ -270,9 +268,8 @@ static int launch(struct launch *l, char *why, size_t whylen)
 static int launch_now(const char *path, int *control, int *pidfd, char *why, size_t whylen)
 {
 	int pair[2];
-	char timer_slack[40];
-	struct launch l = { .path = path, .timer_slack = timer_slack };
-	snprintf(timer_slack, sizeof timer_slack, "--timer-slack=%ld", nr_guest_timer_slack());
+	struct launch l = { .path = path, .slack = nr_guest_timer_slack() };
+	snprintf(l.slack_argument, sizeof l.slack_argument, "--timer-slack=%ld", l.slack);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return fail(-errno, why, whylen, "socketpair: %s", nr_strerror(errno));
 	for (int i = 0; i < 2; i++) {

@@ -64,15 +64,22 @@ func guard(shepherd int) {
 	}
 }
 
-// watchGuardian makes the shepherd end with its guardian, as with the host.
+// watchGuardian makes the shepherd end with its guardian, as with the host. Until
+// now the kernel has killed it then, as there were no programs. The caller is the
+// main thread, whose death signal that is.
 func (s *shepherd) watchGuardian() error {
-	if os.Getppid() == 1 {
-		return nil // started without one, or already dead
+	if os.Getppid() != 1 { // else it was started without one, or that is dead
+		fd, err := unix.PidfdOpen(os.Getppid(), 0)
+		if err != nil {
+			return fmt.Errorf("pidfd_open: %w", err)
+		}
+		s.guardian = fd
+		if err := s.watchDescriptor(fd); err != nil {
+			return fmt.Errorf("epoll_ctl: %w", err)
+		}
 	}
-	fd, err := unix.PidfdOpen(os.Getppid(), 0)
-	if err != nil {
-		return err
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("prctl PR_SET_PDEATHSIG: %w", err)
 	}
-	s.guardian = fd
-	return s.watchDescriptor(fd)
+	return nil
 }

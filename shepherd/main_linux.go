@@ -55,15 +55,12 @@ const spareThreads = 8
 // to take it from a thread that is away.
 const processors = 6
 
-// runtimeSlack is by how many nanoseconds timers of the Go runtime may be late.
-// While anything happens its monitor thread wakes up every 20 us to see whether
-// a thread is away for long (sysmon, in runtime/proc.go): ten times for each
-// program. It does not need to.
+// slackArgument is followed by the timer slack that programs are to inherit. We are
+// started with a longer one (NR_RUNTIME_SLACK in capi/guest.h): while anything happens
+// the Go runtime's monitor thread wakes up every 20 us to see whether a thread is
+// away for long (sysmon, in runtime/proc.go), ten times for each program. It need not.
 //
 // Only that thread is to be late, see prepareThreads.
-const runtimeSlack = 10_000_000
-
-// slackArgument is followed by the timer slack that programs are to inherit.
 const slackArgument = "--timer-slack="
 
 // prepareThreads locks the main goroutine to its thread, and gives the runtime's
@@ -124,11 +121,6 @@ func prepare() error {
 	kind, err := unix.GetsockoptInt(controlSocket, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || kind != unix.SOCK_STREAM {
 		return fmt.Errorf("descriptor %d is not a control socket", controlSocket)
-	}
-	// From now on its end is not ours at once: the programs come first, see
-	// watchGuardian.
-	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("prctl PR_SET_PDEATHSIG: %w", err)
 	}
 	// Nothing of what we were started with is for programs.
 	unix.CloseOnExec(controlSocket)

@@ -159,7 +159,7 @@ func newShepherd(control int) (*shepherd, error) {
 		return nil, fmt.Errorf("open /proc/loadavg: %w", err)
 	}
 	if err := s.watchGuardian(); err != nil {
-		return nil, fmt.Errorf("pidfd_open: %w", err)
+		return nil, err
 	}
 	return s, nil
 }
@@ -210,7 +210,7 @@ func (s *shepherd) ownThread() {
 }
 
 // hurry gives the calling thread the timers of the host, which programs inherit:
-// see runtimeSlack.
+// see slackArgument.
 func (s *shepherd) hurry() { _ = threads.SetTimerSlack(s.timerSlack) }
 
 func (s *shepherd) watchDescriptor(fd int) error {
