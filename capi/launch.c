@@ -152,7 +152,8 @@ static void close_from(unsigned first)
 		syscall(SYS_close, (int)fd);
 }
 
-static int execute(struct launch *l, const char *const argv[])
+__attribute__((no_sanitize("address", "undefined"))) static int execute(struct launch *l,
+									const char *const argv[])
 {
 	static const uint64_t none;
 

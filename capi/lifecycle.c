@@ -244,11 +244,11 @@ static nr_proc run(const nr_options *o, const char *path, char *why, size_t whyl
 /* The first shepherd is started beside the runtime: both take milliseconds. */
 static void launch_ahead(const char *path)
 {
+	nr_table_hold_fork(); /* first, as in run() */
 	pthread_mutex_lock(&launch_mutex);
-	nr_table_hold_fork();
 	nr_shepherd_launch_ahead(path);
-	nr_table_allow_fork();
 	pthread_mutex_unlock(&launch_mutex);
+	nr_table_allow_fork();
 }
 
 static int explain_start(int error, char *why, size_t whylen)
