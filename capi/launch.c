@@ -83,19 +83,13 @@ int nr_shepherd_path(const char *wanted, char *path, size_t size, char *why, siz
 	if (!directory)
 		return fail(-ENOPKG, why, whylen,
 			    SHEPHERD ": cannot tell where libnetrunner is; set NETRUNNER_SHEPHERD");
-	/* Whoever has found it need not look again. */
-	static char *_Atomic found;
-	if (found) {
-		snprintf(path, size, "%s", found);
-		return 0;
-	}
 	static const char *const places[] = { "%s/" SHEPHERD, "%s/../libexec/netrunner/" SHEPHERD };
-	for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+	/* Where it was found, plus one: whoever has found it need not look again. */
+	static _Atomic size_t found;
+	for (size_t i = found ? found - 1 : 0; i < sizeof places / sizeof *places; i++)
 		if ((size_t)snprintf(path, size, places[i], directory) < size &&
-		    access(path, F_OK) == 0) {
-			char *copy = strdup(path), *none = NULL;
-			if (copy && !atomic_compare_exchange_strong(&found, &none, copy))
-				free(copy);
+		    (found || access(path, F_OK) == 0)) {
+			found = i + 1;
 			return 0;
 		}
 	return fail(-ENOPKG, why, whylen, SHEPHERD ": neither in %s nor in %s/../libexec/netrunner",
