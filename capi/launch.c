@@ -86,9 +86,10 @@ int nr_shepherd_path(const char *wanted, char *path, size_t size, char *why, siz
 	static const char *const places[] = { "%s/" SHEPHERD, "%s/../libexec/netrunner/" SHEPHERD };
 	/* Where it was found, plus one: whoever has found it need not look again. */
 	static _Atomic size_t found;
-	for (size_t i = found ? found - 1 : 0; i < sizeof places / sizeof *places; i++)
+	const size_t known = found;
+	for (size_t i = known ? known - 1 : 0; i < sizeof places / sizeof *places; i++)
 		if ((size_t)snprintf(path, size, places[i], directory) < size &&
-		    (found || access(path, F_OK) == 0)) {
+		    (known || access(path, F_OK) == 0)) {
 			found = i + 1;
 			return 0;
 		}
