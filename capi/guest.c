@@ -109,7 +109,10 @@ void nr_guest_leave_go(const struct nr_crossing *c)
 
 int nr_guest_refusal(void)
 {
-	return atomic_load(&state) == NOT_STARTED ? -EBADF : -ECHILD;
+	if (atomic_load(&state) == NOT_STARTED)
+		return -EBADF;
+	/* Since the caller looked another thread may have begun to start. */
+	return atomic_load(atomic_load(&nr_guest_owner)) != 0 ? 0 : -ECHILD;
 }
 
 /* The host's settings for Go are for the host's Go. */
@@ -268,7 +271,7 @@ static int map_owner(void)
 	return 0;
 }
 
-int nr_guest_start(void (*beside)(const char *), const char *argument)
+int nr_guest_start(void (*beside)(void *), void *argument)
 {
 	for (;;) {
 		int seen = atomic_load_explicit(&state, memory_order_acquire);

@@ -32,9 +32,12 @@ extern _Atomic(int) *_Atomic nr_guest_owner;
  * address space or threads. Who starts it calls beside first, for what takes its
  * time elsewhere; a fork of the host is then noticed.
  */
-int nr_guest_start(void (*beside)(const char *), const char *argument);
+int nr_guest_start(void (*beside)(void *), void *argument);
 
-/* nr_guest_refusal tells a forked child, -ECHILD, from no handle at all, -EBADF. */
+/*
+ * nr_guest_refusal tells a forked child, -ECHILD, from no handle at all, -EBADF, and
+ * from a start that has just begun, 0.
+ */
 int nr_guest_refusal(void);
 
 /* nr_guest_check is for calls that take a handle and may not need Go. */

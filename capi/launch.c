@@ -122,6 +122,15 @@ enum { STACK = 16 << 10, CONTROL = 3 };
  * shepherd/main_linux.go. */
 static const char *const environment[] = { "GOMAXPROCS=1", NULL };
 
+/*
+ * ThreadSanitizer puts itself before clone(3). It takes the host for the child that
+ * shares its memory, and later ends it when it makes a thread.
+ */
+#ifdef __GLIBC__
+extern int __clone(int (*function)(void *), void *stack, int flags, void *argument, ...);
+#define clone __clone
+#endif
+
 /* The kernel's, which is not libc's. All zero is SIG_DFL. */
 struct kernel_sigaction {
 	unsigned long words[4];

@@ -242,11 +242,18 @@ static nr_proc run(const nr_options *o, const char *path, char *why, size_t whyl
 }
 
 /* The first shepherd is started beside the runtime: both take milliseconds. */
-static void launch_ahead(const char *path)
+struct ahead {
+	const char *path;
+	bool launched;
+};
+
+static void launch_ahead(void *argument)
 {
+	struct ahead *ahead = argument;
 	nr_table_hold_fork(); /* first, as in run() */
 	pthread_mutex_lock(&launch_mutex);
-	nr_shepherd_launch_ahead(path);
+	nr_shepherd_launch_ahead(ahead->path);
+	ahead->launched = true;
 	pthread_mutex_unlock(&launch_mutex);
 	nr_table_allow_fork();
 }
@@ -267,9 +274,8 @@ static nr_proc spawn(const nr_options *options, char *why, size_t whylen)
 		whylen = sizeof nowhere;
 	}
 	*why = '\0';
-	int state = nr_guest_check();
-	if (state == -ECHILD)
-		return explain_start(state, why, whylen);
+	if (nr_guest_check() == -ECHILD)
+		return explain_start(-ECHILD, why, whylen);
 	nr_options o;
 	int error = copy_options(&o, options, why, whylen);
 	if (error)
@@ -280,12 +286,13 @@ static nr_proc spawn(const nr_options *options, char *why, size_t whylen)
 		snprintf(why, whylen, "%s", nr_strerror(-ENOMEM));
 		return -ENOMEM;
 	}
+	struct ahead ahead = { .path = path };
 	error = nr_shepherd_path(o.shepherd, path, PATH_MAX, why, whylen);
-	if (!error && (error = nr_guest_start(launch_ahead, path)) != 0)
+	if (!error && (error = nr_guest_start(launch_ahead, &ahead)) != 0)
 		explain_start(error, why, whylen);
 	nr_proc p = error ? error : run(&o, path, why, whylen);
 	free(path);
-	if (state != 0) { /* the first call, or one of the first */
+	if (ahead.launched) {
 		pthread_mutex_lock(&launch_mutex);
 		nr_shepherd_drop_ahead();
 		pthread_mutex_unlock(&launch_mutex);

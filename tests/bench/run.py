@@ -151,7 +151,7 @@ PARTS = {
     "start": (9, {"netrunner": (BENCH / "start", [BENCH / "start", BUILD / "libnetrunner.so", 0])}),
     "start-idle": (1, {"netrunner": (BENCH / "start", [BENCH / "start", BUILD / "libnetrunner.so", 20])}),
     "languages-spawn": (
-        7,
+        11,
         spawns(25, 0, 0, [TRUE], ["posix_spawn", "netrunner"]) | languages("spawn", 25, 0, TRUE, beams=SPAWN_BEAMS),
     ),
     "languages-read": (

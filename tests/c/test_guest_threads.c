@@ -477,3 +477,33 @@ TEST(host_may_end_while_threads_call)
 		EVENTUALLY(proc_marked(check_mark(), true, &left, 1) == 0);
 	}
 }
+
+/* First calls. */
+
+static atomic_int ready;
+
+static void *call_with_others(void *count)
+{
+	atomic_fetch_add(&ready, 1);
+	while (atomic_load(&ready) < *(int *)count)
+		continue;
+	run(OPTIONS(.argv = PROG("exit", "0")));
+	return NULL;
+}
+
+HOST(whose_threads_call_first)
+{
+	thread *threads[4];
+	int count = COUNT_OF(threads);
+
+	for (int i = 0; i < count; i++)
+		threads[i] = thread_start(call_with_others, &count);
+	for (int i = 0; i < count; i++)
+		thread_join(threads[i]);
+}
+
+TEST(threads_may_make_the_first_call_at_once)
+{
+	for (int i = 0; i < 50; i++)
+		host_run(ARGV("whose_threads_call_first"));
+}
